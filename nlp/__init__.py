@@ -1,0 +1,1 @@
+"""Nlp: from text to vectors and labels."""

@@ -1,0 +1,1 @@
+"""Profiles: the behaviour log, and what it says about users and items."""

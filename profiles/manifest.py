@@ -1,0 +1,122 @@
+"""Folders that appear whole or not at all, and that cannot change unnoticed.
+
+Snapshots, derived frames and releases are such folders: built beside their place, sealed with the
+SHA-256 of every file, made durable, then renamed. Readers check the hashes before they parse anything:
+a Parquet file with a flipped bit is read without complaint about one time in ten.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from profiles.schema import ContractError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_key(*parts: object) -> str:
+    """Return 16 hex digits that stand for JSON-like content: the same content, the same key."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def building(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield an empty folder; on success seal it with `about` and rename it to `place`.
+
+    On an error nothing is left. A folder that is already at `place` has the same content by its name
+    and stays.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+    facts = dict(about)
+    try:
+        yield folder
+        _seal(folder, facts)
+        if not place.exists():
+            folder.chmod(0o755)
+            folder.rename(place)
+            _sync(place.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file in one step: readers see the old bytes or the new ones, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+        _sync(path.parent)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a sealed folder, its files unchecked."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ContractError(f"{folder}: there is no {MANIFEST}; this is no complete folder") from None
+    except ValueError as error:
+        raise ContractError(f"{folder / MANIFEST}: not readable as JSON: {error}") from None
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Return the manifest once every file it names has its recorded hash.
+
+    Raises ContractError naming the first file that is missing, changed or not in the manifest.
+    """
+    manifest = read(folder)
+    named = manifest.get("files", {})
+    for name, digest in named.items():
+        path = folder / name
+        if not path.is_file():
+            raise ContractError(f"{path}: missing, though the manifest names it")
+        if sha256(path) != digest:
+            raise ContractError(f"{path}: its content is not what was published (SHA-256 differs)")
+    for path in _files(folder):
+        if str(path.relative_to(folder)) not in named:
+            raise ContractError(f"{path}: not named in the manifest")
+    return manifest
+
+
+def _seal(folder: Path, about: dict[str, Any]) -> None:
+    about["files"] = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
+    (folder / MANIFEST).write_text(json.dumps(about, indent=2, default=str, ensure_ascii=False) + "\n")
+    for path in [*folder.rglob("*"), folder]:
+        _sync(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

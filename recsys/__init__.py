@@ -1,0 +1,1 @@
+"""Recsys: from interactions to rankings."""
