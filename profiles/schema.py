@@ -36,6 +36,7 @@ class Column:
 
 
 def column(dtype: type[pl.DataType] | pl.DataType, meaning: str, optional: bool = False) -> Column:
+    """Declare a column; the type may be a class where it needs no parameters."""
     return Column(dtype() if isinstance(dtype, type) else dtype, meaning, optional)
 
 

@@ -90,6 +90,8 @@ class Truth:
 
 @dataclass(frozen=True)
 class Catalogue:
+    """The items, and the truth behind them: loadings and appeal of the choice model, a row an item."""
+
     frame: pl.DataFrame
     products: list[words.Product]
     tags: list[np.ndarray]  # factors of each item's tags, in the order of its product
@@ -100,6 +102,7 @@ class Catalogue:
 
 
 def make_catalogue(rng: np.random.Generator, config: WorldConfig) -> Catalogue:
+    """Draw the items: categories, tags, titles, prices, appeal and when each appears."""
     n, departments, width = config.items, len(words.CATEGORIES), len(words.CATEGORIES[0].tags)
     primary = rng.choice(departments, n, p=rng.dirichlet(np.full(departments, 6.0)))
     second = (primary + rng.integers(1, departments, n)) % departments
@@ -149,6 +152,8 @@ def make_catalogue(rng: np.random.Generator, config: WorldConfig) -> Catalogue:
 
 @dataclass(frozen=True)
 class People:
+    """The users, and the truth behind them: tastes at the knots of time, arrival, activity."""
+
     frame: pl.DataFrame
     tastes: np.ndarray
     joined: np.ndarray
@@ -157,6 +162,7 @@ class People:
 
 
 def make_people(rng: np.random.Generator, config: WorldConfig) -> People:
+    """Draw the users: tastes that walk from one Dirichlet draw to another, habits and arrival."""
     n, departments, width = config.users, len(words.CATEGORIES), len(words.CATEGORIES[0].tags)
     age = rng.choice(len(AGE_BANDS), n, p=(0.14, 0.26, 0.22, 0.17, 0.13, 0.08))
     lean = CATEGORY_SPARSITY * rng.lognormal(0.0, AGE_LEAN, (len(AGE_BANDS), departments))[age]

@@ -226,6 +226,7 @@ VERDICTS = {
 
 
 def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    """Draw one of the choices."""
     return choices[int(rng.integers(len(choices)))]
 
 

@@ -1,0 +1,290 @@
+"""What recommenders learn from and are asked about: ids as rows, histories, queries, the catalogue.
+
+External ids stop here. Inside `recsys` a user or item is an int32 row, a moment is int64 microseconds
+since 1970 UTC, and a user is what they did: a query carries a history, never an identity (`ids` only
+label the answers).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+
+from profiles.schema import INTERACTIONS, ITEMS, TIME, ContractError, microseconds
+
+Repeats = Literal["binary", "sum", "log", "last"]
+ALWAYS = np.iinfo(np.int64).max
+
+
+class Vocabulary:
+    """Ids in a fixed order and the row of each. Rows are int32, -1 is unknown."""
+
+    def __init__(self, ids: pl.Series) -> None:
+        self.ids = ids.cast(pl.String).rename("id")
+        if self.ids.n_unique() != len(self.ids):
+            raise ContractError(f"a vocabulary needs unique ids; {self.ids.is_duplicated().sum()} repeat")
+
+    @classmethod
+    def of(cls, *columns: pl.Series) -> "Vocabulary":
+        """Collect the distinct ids of some columns, sorted, so that row order is no accident."""
+        ids = pl.concat([c.cast(pl.String).rename("id") for c in columns]).drop_nulls()
+        return cls(ids.unique().sort())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids.to_list())}
+
+    def row(self, name: str) -> int:
+        """Return the row of one id, -1 if it is unknown."""
+        return self._row_of.get(name, -1)
+
+    def rows(self, ids: pl.Series | Sequence[str]) -> np.ndarray:
+        """Return the rows of many ids, (n,) int32."""
+        if not isinstance(ids, pl.Series) or len(ids) < 1000:
+            return np.fromiter((self._row_of.get(i, -1) for i in ids), np.int32, len(ids))
+        index = pl.DataFrame({"id": self.ids}).with_row_index("row")
+        found = (
+            ids.cast(pl.String)
+            .rename("id")
+            .to_frame()
+            .join(index, on="id", how="left", maintain_order="left")
+        )
+        return found["row"].cast(pl.Int32).fill_null(-1).to_numpy()
+
+    def take(self, rows: np.ndarray) -> pl.Series:
+        """Return the ids of rows."""
+        return self.ids.gather(pl.Series(rows, dtype=pl.UInt32))
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Ragged rows of interactions, oldest first; equal moments keep the order of the log."""
+
+    offsets: np.ndarray  # (n + 1,) int64: row r is [offsets[r], offsets[r + 1])
+    items: np.ndarray  # (interactions,) int32
+    weights: np.ndarray  # (interactions,) float32
+    times: np.ndarray  # (interactions,) int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(
+        cls, interactions: pl.DataFrame, users: Vocabulary, items: Vocabulary, limit: int | None = None
+    ) -> "Histories":
+        """Group interactions by user row; unknown users and items are left out.
+
+        `limit` keeps each user's latest interactions only.
+        """
+        user = users.rows(interactions["user_id"])
+        item = items.rows(interactions["item_id"])
+        time = interactions["timestamp"].cast(TIME).to_physical().to_numpy()
+        known = np.flatnonzero((user >= 0) & (item >= 0))
+        order = known[np.lexsort((time[known], user[known]))]  # stable: equal moments stay as logged
+        counts = np.bincount(user[order], minlength=len(users))
+        if limit is not None:
+            from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
+            order = order[from_end <= limit]
+            counts = np.minimum(counts, limit)
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            item[order],
+            interactions["weight"].to_numpy()[order].astype(np.float32),
+            time[order],
+        )
+
+    @classmethod
+    def empty(cls, rows: int) -> "Histories":
+        """Return histories in which nothing happened."""
+        none = np.zeros(0)
+        return cls(
+            np.zeros(rows + 1, np.int64),
+            none.astype(np.int32),
+            none.astype(np.float32),
+            none.astype(np.int64),
+        )
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The row each interaction belongs to, (interactions,) int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Histories":
+        """Return rows start..stop-1, followed by empty rows up to `padded_to` rows."""
+        first, last = self.offsets[start], self.offsets[stop]
+        offsets = self.offsets[start : stop + 1] - first
+        if padded_to is not None:
+            offsets = np.pad(offsets, (0, padded_to - (stop - start)), mode="edge")
+        return Histories(offsets, self.items[first:last], self.weights[first:last], self.times[first:last])
+
+    def matrix(self, items: int, repeats: Repeats) -> csr_matrix:
+        """Return (rows, items) float32 with one cell per pair, its value by `repeats`.
+
+        binary: 1 · sum: the weights' sum · log: log(1 + sum) · last: the newest weight.
+        """
+        weights = np.ones_like(self.weights) if repeats == "binary" else self.weights
+        matrix = csr_matrix((weights, self.items, self.offsets), (len(self), items), copy=True)
+        if repeats == "last":
+            keys = self.rows * items + self.items
+            newest = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
+            keep = np.zeros(len(keys), bool)
+            keep[newest] = True
+            matrix = csr_matrix(
+                (self.weights[keep], (self.rows[keep], self.items[keep])),
+                (len(self), items),
+                dtype=np.float32,
+            )
+        matrix.sum_duplicates()
+        if repeats == "binary":
+            matrix.data[:] = 1.0
+        elif repeats == "log":
+            matrix.data = np.log1p(matrix.data)
+        return matrix
+
+
+@dataclass(frozen=True)
+class Queries:
+    """A batch of questions: what was done, what may not be shown again, and the moment of asking."""
+
+    items: int  # size of the catalogue the rows refer to
+    ids: Sequence[str]  # labels of the answers, never scored
+    histories: Histories
+    seen: Histories  # masked when seen items are excluded; may hold more than the histories
+    at: np.ndarray  # (n,) int64 microseconds
+    vectors: np.ndarray | None = None  # (n, d) float32 of the user's own words; NaN rows where none
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def matrix(self, repeats: Repeats) -> csr_matrix:
+        """Return the histories as (n, items) float32, the same function fit used."""
+        return self.histories.matrix(self.items, repeats)
+
+    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Queries":
+        """Return queries start..stop-1, padded with queries that have nothing."""
+        pad = 0 if padded_to is None else padded_to - (stop - start)
+        vectors = self.vectors
+        if vectors is not None:
+            vectors = np.pad(vectors[start:stop], ((0, pad), (0, 0)), constant_values=np.nan)
+        return Queries(
+            self.items,
+            [*self.ids[start:stop], *[""] * pad],
+            self.histories.part(start, stop, padded_to),
+            self.seen.part(start, stop, padded_to),
+            np.pad(self.at[start:stop], (0, pad), mode="edge"),
+            vectors,
+        )
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, "Queries"]]:
+        """Yield the batch as queries of exactly `size`, with the place of each block's answers."""
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield slice(start, stop), self.part(start, stop, padded_to=size)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items a ranking may hold, and when each may be shown. Row = position in `items`."""
+
+    items: Vocabulary
+    attributes: pl.DataFrame  # ITEMS, one row per item, in row order
+    available_from: np.ndarray  # (items,) int64 microseconds
+    available_to: np.ndarray  # (items,) int64, exclusive
+
+    @classmethod
+    def of(cls, items: pl.DataFrame, events: pl.DataFrame, as_of: datetime) -> "Catalogue":
+        """Collect ITEMS and what events name (their item_id and timestamp).
+
+        An item without a date starts with its first event; one without either is known at `as_of`, the
+        moment of the catalogue itself, and not before.
+        """
+        vocabulary = Vocabulary.of(items["item_id"], events["item_id"])
+        ids = vocabulary.ids.rename("item_id").to_frame()
+        first = events.group_by("item_id").agg(pl.col("timestamp").min()).drop_nulls("item_id")
+        first_event = ids.join(first, on="item_id", how="left", maintain_order="left")["timestamp"]
+        attributes = ITEMS.conform(
+            ids.join(items, on="item_id", how="left", maintain_order="left").with_columns(
+                pl.coalesce("available_from", first_event).alias("available_from")
+            )
+        )
+        start = attributes["available_from"].to_physical().fill_null(microseconds(as_of))
+        stop = attributes["available_to"].to_physical().fill_null(ALWAYS)
+        return cls(vocabulary, attributes, start.to_numpy(), stop.to_numpy())
+
+    def candidates(self, at: np.ndarray) -> np.ndarray:
+        """Return which items exist at each moment, (n, items) bool."""
+        moments = at[:, None]
+        return (self.available_from[None, :] <= moments) & (moments < self.available_to[None, :])
+
+    def queries(
+        self,
+        ids: Sequence[str],
+        interactions: pl.DataFrame,
+        at: np.ndarray | datetime,
+        seen: pl.DataFrame | None = None,
+        vectors: np.ndarray | None = None,
+        limit: int | None = None,
+    ) -> Queries:
+        """Ask about `ids` with these INTERACTIONS as their past.
+
+        Rows of weight 0 say nothing of taste, so they are no history; they are still seen. `seen` may
+        give another frame of what must not be shown again.
+        """
+        labels = Vocabulary(pl.Series("id", list(ids), dtype=pl.String))
+        moments = np.full(len(ids), microseconds(at), np.int64) if isinstance(at, datetime) else at
+        liked = interactions.filter(pl.col("weight") > 0)
+        shown = interactions if seen is None else seen
+        return Queries(
+            len(self.items),
+            list(ids),
+            Histories.of(liked, labels, self.items, limit),
+            Histories.of(shown, labels, self.items),
+            moments,
+            vectors,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a recommender is fitted on: histories up to one moment, the catalogue and its vectors."""
+
+    users: Vocabulary
+    catalogue: Catalogue
+    histories: Histories  # one row per user row, weights above 0 only
+    as_of: int  # microseconds: nothing later is in here
+    vectors: np.ndarray | None = None  # (items, d) float32 of the items' texts; NaN rows where none
+    timeless: bool = False  # times are only an order; decays and temporal splits refuse
+
+    @property
+    def items(self) -> Vocabulary:
+        """The catalogue's items."""
+        return self.catalogue.items
+
+    @classmethod
+    def of(
+        cls,
+        interactions: pl.DataFrame,
+        catalogue: Catalogue,
+        as_of: datetime,
+        vectors: np.ndarray | None = None,
+        timeless: bool = False,
+    ) -> "Dataset":
+        """Take the INTERACTIONS at or before `as_of`; a user with none of weight above 0 is no row."""
+        past = INTERACTIONS.conform(interactions).filter(
+            (pl.col("timestamp") <= as_of) & (pl.col("weight") > 0)
+        )
+        users = Vocabulary.of(past["user_id"])
+        histories = Histories.of(past, users, catalogue.items)
+        return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless)
+
+    def matrix(self, repeats: Repeats) -> csr_matrix:
+        """Return (users, items) float32, one cell per pair."""
+        return self.histories.matrix(len(self.items), repeats)

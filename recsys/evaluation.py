@@ -1,0 +1,81 @@
+"""Offline evaluation: ask the queries of a split, measure the lists, pool the splits."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field, PositiveInt
+
+from recsys.dataset import Catalogue, Queries
+from recsys.metrics import Context, measure
+from recsys.schema import METRICS
+from recsys.split import Split, SplitConfig, seen
+
+MetricName = Literal["recall", "recall_capped", "ndcg", "hit_rate", "mrr", "map", "coverage", "novelty"]
+
+
+class EvaluationConfig(SplitConfig):
+    """The split, and what is measured on it."""
+
+    metrics: tuple[MetricName, ...] = Field(
+        ("ndcg", "recall", "recall_capped", "hit_rate", "mrr", "map", "coverage", "novelty"),
+        description="metrics in the table and in evaluation.json",
+    )
+    ks: tuple[PositiveInt, ...] = Field((5, 10, 20), min_length=1, description="list lengths measured")
+    reference: str | None = Field(
+        None, description="Parquet of user_id, item_id, score: a known answer, ranked beside the sources"
+    )
+
+
+def queries(
+    split: Split,
+    catalogue: Catalogue,
+    config: SplitConfig,
+    vectors: np.ndarray | None = None,
+    limit: int | None = None,
+) -> Queries:
+    """Ask about a split's users at its moment, knowing only its histories."""
+    shown = seen(split.histories, config)
+    return catalogue.queries(split.users, split.histories, split.at, shown, vectors, limit)
+
+
+def context(split: Split, catalogue: Catalogue) -> Context:
+    """Collect what the metrics may know: the catalogue at the moment, and train's popularity."""
+    train = split.train.filter(pl.col("weight") > 0)
+    popularity = train.group_by("item_id").agg(pl.col("user_id").n_unique().cast(pl.Int64).alias("count"))
+    available = catalogue.candidates(np.array([split.moment]))[0]
+    return Context(catalogue.items.ids.filter(available), popularity, train["user_id"].n_unique())
+
+
+def measure_split(
+    recommendations: pl.DataFrame, split: Split, catalogue: Catalogue, config: EvaluationConfig
+) -> pl.DataFrame:
+    """Return METRICS of every source on one split."""
+    return measure(recommendations, split.truth, config.metrics, config.ks, context(split, catalogue))
+
+
+def pool(metrics: Sequence[tuple[Split, pl.DataFrame]]) -> pl.DataFrame:
+    """Put the METRICS of several splits into one frame with a column `cluster`.
+
+    A user asked at several origins is several rows, named `user @ origin`, in one cluster: they are
+    not independent. A metric of the catalogue becomes its mean over the splits.
+    """
+    if len(metrics) == 1:
+        return metrics[0][1].with_columns(pl.col("user_id").alias("cluster"))
+    frames = [
+        frame.with_columns(
+            pl.col("user_id").alias("cluster"), (pl.col("user_id") + f" @ {split.name}").alias("user_id")
+        )
+        for split, frame in metrics
+    ]
+    rows = pl.concat(frames)
+    per_user = rows.filter(pl.col("user_id").is_not_null())
+    whole = (
+        rows.filter(pl.col("user_id").is_null())
+        .group_by("source", "metric", "k")
+        .agg(pl.col("value").mean())
+        .with_columns(pl.lit(None, pl.String).alias("user_id"), pl.lit(None, pl.String).alias("cluster"))
+    )
+    columns = [*METRICS.columns, "cluster"]
+    return pl.concat([per_user.select(columns), whole.select(columns)]).sort(list(METRICS.key))

@@ -1,0 +1,28 @@
+"""Every recommender by its registry name. Adding one is a file here and a line in the dictionary."""
+
+import json
+from pathlib import Path
+
+from profiles.schema import ContractError
+from recsys.models.als import ALS
+from recsys.models.content_text import ContentText
+from recsys.models.ease import EASE
+from recsys.models.item_knn import ItemKNN
+from recsys.models.popularity import Popularity
+from recsys.recommender import Recommender
+
+RECOMMENDERS: dict[str, type[Recommender]] = {
+    "als": ALS,
+    "content_text": ContentText,
+    "ease": EASE,
+    "item_knn": ItemKNN,
+    "popularity": Popularity,
+}
+
+
+def load(folder: Path) -> Recommender:
+    """Read a saved recommender of any registered kind."""
+    name = json.loads((folder / "recommender.json").read_text())["recommender"]
+    if name not in RECOMMENDERS:
+        raise ContractError(f"{folder}: no recommender is called {name!r}; known are {sorted(RECOMMENDERS)}")
+    return RECOMMENDERS[name].load(folder)

@@ -1,0 +1,50 @@
+"""Content by text: items whose words lie near the user's words and choices."""
+
+import numpy as np
+from pydantic import Field
+
+from recsys.dataset import Dataset, Queries
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, dense_scores
+
+
+class ContentTextConfig(RecommenderConfig):
+    own_words: float = Field(
+        0.5, ge=0, le=1, description="share of the user's own texts against the texts of what they chose"
+    )
+
+
+class ContentText(Recommender):
+    """score(u, i) = cos(q_u, v_i), q_u = (1 - a) mean of v over u's history + a u's own text vector.
+
+    Both parts have unit norm before they mix; where one is missing the other stands alone, and where
+    both are missing it cannot say (NaN), as for an item without text. Vectors come with the dataset.
+    New items rank from their text alone; nothing is learned from who else liked them.
+    """
+
+    config_class = ContentTextConfig
+    config: ContentTextConfig
+    state = ("vectors",)
+    reads_text = True
+    vectors: np.ndarray  # (items, d) float32, unit norm; NaN rows where an item has no text
+
+    def _fit(self, train: Dataset) -> None:
+        if train.vectors is None or np.isnan(train.vectors).all():
+            raise NotApplicableError("content_text: no item has a text; map `text` or `title` of the items")
+        self.vectors = _unit(train.vectors.astype(np.float32))
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        known = np.nan_to_num(self.vectors)
+        chosen = _unit(queries.matrix(self.config.repeats) @ known)
+        written = np.full_like(chosen, np.nan)
+        if queries.vectors is not None:
+            written = _unit(queries.vectors.astype(np.float32))
+        mixed = (1 - self.config.own_words) * chosen + self.config.own_words * written
+        mixed = np.where(np.isnan(mixed), np.where(np.isnan(chosen), written, chosen), mixed)
+        return dense_scores(_unit(mixed), self.vectors if items is None else self.vectors[items])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale rows to norm 1; a zero row has no direction and becomes NaN."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = np.divide(vectors, norms, out=np.full_like(vectors, np.nan), where=norms > 0)
+    return unit

@@ -1,0 +1,45 @@
+"""Popularity: what everybody does, all-time or lately."""
+
+import numpy as np
+from pydantic import Field, PositiveFloat
+
+from recsys.dataset import Dataset, Queries
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
+
+DAY = 86_400_000_000  # microseconds
+
+
+class PopularityConfig(RecommenderConfig):
+    half_life_days: PositiveFloat | None = Field(
+        None, description="an interaction counts half after this many days; none: all count alike"
+    )
+
+
+class Popularity(Recommender):
+    """score(i) = sum over i's interactions of weight * 0.5 ** (age / half-life), age as of the fit.
+
+    Counts interactions, not distinct users, whatever `repeats` says; cannot personalise. An item
+    nobody touched scores 0, so it is listed last rather than never.
+    """
+
+    config_class = PopularityConfig
+    config: PopularityConfig
+    state = ("scores",)
+    reads_history = False
+    scores: np.ndarray  # (items,) float32
+
+    def _fit(self, train: Dataset) -> None:
+        weights = train.histories.weights.astype(np.float64)
+        if self.config.half_life_days is not None:
+            if train.timeless:
+                raise NotApplicableError(
+                    "popularity: half_life_days needs times, and this log has only an order"
+                )
+            ages = (train.as_of - train.histories.times) / DAY
+            weights *= 0.5 ** (ages / self.config.half_life_days)
+        counts = np.bincount(train.histories.items, weights, minlength=len(train.items))
+        self.scores = counts.astype(np.float32)
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        scores = self.scores if items is None else self.scores[items]
+        return np.broadcast_to(scores, (len(queries), len(scores)))

@@ -1,0 +1,245 @@
+"""What a recommender is: final fit, score, rank, recommend, save and load around `_fit` and `_score`.
+
+Scores are computed in blocks of BLOCK queries, the last one padded, so that a live request and a
+batch run the same arithmetic on the same shapes and rank the same list.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self, final
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, issparse
+
+from profiles.schema import ContractError
+from recsys.dataset import Catalogue, Dataset, Queries, Repeats, Vocabulary
+from recsys.ranking import Ranked, top_k
+from recsys.schema import RECOMMENDATIONS
+
+BLOCK = 32
+DENSE_ITEMS = 4096  # item vectors widened at once, so that they stay near the processor
+
+
+class RecommenderConfig(BaseModel):
+    """Hyperparameters, each with type, bound, default and meaning; nothing else is accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repeats: Repeats = Field("binary", description="value of a repeated pair: binary, sum, log or last")
+
+
+class NotApplicableError(ContractError):
+    """The data lacks what a recommender needs; its row is null, with this as the reason."""
+
+
+class Recommender(ABC):
+    """Scores queries. Subclasses give `config_class`, `state`, `_fit` and `_score`, and nothing is virtual
+    but those and `influence`."""
+
+    config_class: ClassVar[type[RecommenderConfig]]
+    state: ClassVar[tuple[str, ...]]
+    holds_users: ClassVar[bool] = False
+    reads_history: ClassVar[bool] = True  # False: the list is the same whatever the user did
+    reads_text: ClassVar[bool] = False  # True: the query's own words move the list
+
+    config: RecommenderConfig
+    items: Vocabulary
+
+    @final
+    def __init__(self, config: RecommenderConfig | None = None) -> None:
+        self.config = config if config is not None else self.config_class()
+
+    @abstractmethod
+    def _fit(self, train: Dataset) -> None:
+        """Set every attribute named in `state` (arrays or CSR matrices)."""
+
+    @abstractmethod
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        """Return (queries, items) float32, higher is better; NaN where it cannot say."""
+
+    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Say how much each past item adds to the scores of `items`, for one query.
+
+        Returns the distinct history rows (h,) and the parts (h, items), or None where the method has
+        no such decomposition.
+        """
+        return None
+
+    @final
+    def fit(self, train: Dataset) -> Self:
+        """Learn from `train`; the item vocabulary is kept, the users are not."""
+        if not len(train.histories.items):
+            raise ContractError("there are no interactions to learn from: check the events and their weights")
+        self.items = train.items
+        self._fit(train)
+        return self
+
+    @final
+    def score(self, queries: Queries, items: np.ndarray | None = None) -> np.ndarray:
+        """Return (queries, items) float32 over the whole catalogue, or over the rows `items`."""
+        self._check_width(queries.items)
+        width = len(self.items) if items is None else len(items)
+        scores = np.empty((len(queries), width), np.float32)
+        for place, block in queries.blocks(BLOCK):
+            scores[place] = self._score(block, items)[: place.stop - place.start]
+        return scores
+
+    def _check_width(self, items: int) -> None:
+        if items != len(self.items):
+            raise ContractError(f"queries over {items} items meet a model of {len(self.items)}")
+
+    @final
+    def rank(
+        self,
+        queries: Queries,
+        k: int,
+        catalogue: Catalogue,
+        exclude_seen: bool = True,
+        excluded: np.ndarray | None = None,
+    ) -> Ranked:
+        """Return the k best available items of each query as rows, block by block.
+
+        `excluded` (rows) are left out for every query. Memory: BLOCK × items × 24 bytes.
+        """
+        self._check_width(queries.items)
+        self._check_width(len(catalogue.items))
+        if k < 1:
+            raise ContractError(f"k is the length of a list, so at least 1, not {k}")
+        parts = [
+            self._rank_block(block, k, catalogue, exclude_seen, excluded, place.stop - place.start)
+            for place, block in queries.blocks(BLOCK)
+        ]
+        if not parts:
+            return Ranked(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Ranked(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
+
+    def _rank_block(
+        self,
+        block: Queries,
+        k: int,
+        catalogue: Catalogue,
+        exclude_seen: bool,
+        excluded: np.ndarray | None,
+        size: int,
+    ) -> Ranked:
+        allowed = catalogue.candidates(block.at[:size])
+        if exclude_seen:
+            seen = block.seen.part(0, size)
+            allowed[seen.rows, seen.items] = False
+        if excluded is not None:
+            allowed[:, excluded] = False
+        return top_k(self._score(block, None)[:size], k, allowed)
+
+    @final
+    def recommend(
+        self, queries: Queries, k: int, catalogue: Catalogue, source: str, exclude_seen: bool = True
+    ) -> pl.DataFrame:
+        """Return RECOMMENDATIONS: the k best available items of each query, by id."""
+        return as_frame(self.rank(queries, k, catalogue, exclude_seen), queries.ids, self.items, source)
+
+    @final
+    def save(self, folder: Path, name: str) -> None:
+        """Write config, item ids and state into a new folder; `name` is the registry's."""
+        folder.mkdir(parents=True)
+        tensors: dict[str, np.ndarray] = {}
+        shapes: dict[str, list[int]] = {}
+        for key in self.state:
+            value = getattr(self, key)
+            if issparse(value):
+                csr = value.tocsr()
+                shapes[key] = list(csr.shape)
+                for part in ("data", "indices", "indptr"):
+                    tensors[f"{key}.{part}"] = np.ascontiguousarray(getattr(csr, part))
+            else:
+                tensors[key] = np.ascontiguousarray(value)
+        save_file(tensors, folder / "state.safetensors")
+        self.items.ids.to_frame().write_parquet(folder / "items.parquet")
+        about = {"recommender": name, "config": self.config.model_dump(), "sparse": shapes}
+        (folder / "recommender.json").write_text(json.dumps(about, indent=2) + "\n")
+
+    @final
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; use `recsys.models.load` where the class is not known."""
+        about = json.loads((folder / "recommender.json").read_text())
+        self = cls(cls.config_class(**about["config"]))
+        self.items = Vocabulary(pl.read_parquet(folder / "items.parquet")["id"])
+        tensors = load_file(folder / "state.safetensors")
+        for key in cls.state:
+            if key in about["sparse"]:
+                parts = tuple(tensors[f"{key}.{part}"] for part in ("data", "indices", "indptr"))
+                setattr(self, key, csr_matrix(parts, shape=tuple(about["sparse"][key])))
+            else:
+                setattr(self, key, tensors[key])
+        return self
+
+
+def as_frame(ranked: Ranked, ids: Sequence[str], items: Vocabulary, source: str) -> pl.DataFrame:
+    """Return ranked rows as RECOMMENDATIONS."""
+    lengths = ranked.lengths
+    listed = ranked.rows >= 0
+    users = pl.Series("user_id", list(ids), dtype=pl.String)
+    return RECOMMENDATIONS.conform(
+        pl.DataFrame(
+            {
+                "user_id": users.gather(np.repeat(np.arange(len(lengths)), lengths)),
+                "item_id": items.take(ranked.rows[listed]),
+                "rank": np.broadcast_to(np.arange(1, ranked.rows.shape[1] + 1), ranked.rows.shape)[listed],
+                "score": ranked.scores[listed],
+                "source": pl.repeat(source, int(lengths.sum()), dtype=pl.String, eager=True),
+            }
+        )
+    )
+
+
+def linear_scores(x: csr_matrix, weights: np.ndarray | csr_matrix, items: np.ndarray | None) -> np.ndarray:
+    """Score = x W for histories x (n, items) and item-item weights W, float32.
+
+    A row without history is NaN, and so is, under sparse weights, every item no weight reaches:
+    nothing is known of it for this query, and 0 would say it is bad. Under dense weights, where NaN
+    on the diagonal marks an item that was not learned, a history of such items alone is as good as none.
+    """
+    chosen, past = weights, x
+    if items is not None:  # read only the rows the histories touch: not the whole matrix for a re-rank
+        touched = np.unique(x.indices)
+        chosen, past = weights[np.ix_(touched, items)], x[:, touched]
+    scores: np.ndarray
+    if issparse(chosen):
+        scores = (past @ chosen).toarray().astype(np.float32)
+        scores[scores == 0] = np.nan
+    else:
+        scores = np.asarray(past @ chosen, np.float32)
+        learned = ~np.isnan(weights.diagonal())
+        scores[x @ learned.astype(np.float32) == 0] = np.nan
+    scores[np.diff(x.indptr) == 0] = np.nan
+    return scores
+
+
+def dense_scores(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Score = users (n, d) times items (m, d) transposed, float32, summed in float64.
+
+    A float32 product depends on the row a query has in its block (BLAS takes other paths at the
+    edges), and where terms cancel that noise is far above what ranking rounds away. Summed in float64
+    and rounded once, a query gets the same score alone and in a batch.
+    """
+    scores = np.empty((len(users), len(items)), np.float32)
+    wide = users.astype(np.float64)
+    for start in range(0, len(items), DENSE_ITEMS):
+        stop = start + DENSE_ITEMS
+        scores[:, start:stop] = wide @ items[start:stop].astype(np.float64).T
+    return scores
+
+
+def linear_influence(
+    x: csr_matrix, weights: np.ndarray | csr_matrix, items: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x's history rows and what each adds to the score of `items`; the parts sum to it."""
+    block = weights[np.ix_(x.indices, items)]
+    dense: np.ndarray = block.toarray() if issparse(block) else block
+    parts: np.ndarray = x.data[:, None] * dense
+    return x.indices, parts
