@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from profiles import engine
+from profiles.schema import microseconds
 
 DAY = 86_400_000_000  # microseconds
 
@@ -167,8 +168,8 @@ AFFINITY = pl.List(pl.Struct({"value": pl.String(), "share": pl.Float64()}))
 
 def _aged(frame: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     """Keep what happened at or before the moment, and say how many days before."""
-    age = (pl.lit(as_of).cast(_TIME).to_physical() - pl.col("timestamp").to_physical()) / DAY
-    return frame.filter(pl.col("timestamp") <= as_of).with_columns(age.alias("age_days"))
+    age = pl.lit(microseconds(as_of)) - pl.col("timestamp").to_physical()
+    return frame.filter(age >= 0).with_columns((age / DAY).alias("age_days"))
 
 
 def _aggregate(

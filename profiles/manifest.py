@@ -18,6 +18,8 @@ from typing import Any
 from profiles.schema import ContractError
 
 MANIFEST = "manifest.json"
+FORMAT = 1  # raise it when the code makes other content from the same inputs: every key changes with it
+SEAL = "seal"  # the manifest's own SHA-256, of everything else in it
 
 
 def sha256(path: Path) -> str:
@@ -33,7 +35,7 @@ def digest(data: bytes) -> str:
 
 def content_key(*parts: object) -> str:
     """Return 16 hex digits that stand for JSON-like content: the same content, the same key."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest(json.dumps((FORMAT, *parts), sort_keys=True, default=str).encode())[:16]
 
 
 @contextmanager
@@ -51,7 +53,11 @@ def building(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
         _seal(folder, facts)
         if not place.exists():
             folder.chmod(0o755)
-            folder.rename(place)
+            try:
+                folder.rename(place)
+            except OSError:  # somebody else was a moment faster
+                if not place.exists():
+                    raise
             _sync(place.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,21 +87,26 @@ def read(folder: Path) -> dict[str, Any]:
         raise ContractError(f"{folder}: there is no {MANIFEST}; this is no complete folder") from None
     except ValueError as error:
         raise ContractError(f"{folder / MANIFEST}: not readable as JSON: {error}") from None
+    if not isinstance(manifest, dict):
+        raise ContractError(f"{folder / MANIFEST}: not readable as a JSON object")
     return manifest
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """Return the manifest once every file it names has its recorded hash.
 
-    Raises ContractError naming the first file that is missing, changed or not in the manifest.
+    Raises ContractError naming the first file that is missing, changed or not in the manifest, the
+    manifest itself included.
     """
     manifest = read(folder)
-    named = manifest.get("files", {})
-    for name, digest in named.items():
+    if manifest.get(SEAL) != _seal_of(manifest):
+        raise ContractError(f"{folder / MANIFEST}: its content is not what was published (seal differs)")
+    named = manifest["files"]
+    for name, recorded in named.items():
         path = folder / name
         if not path.is_file():
             raise ContractError(f"{path}: missing, though the manifest names it")
-        if sha256(path) != digest:
+        if sha256(path) != recorded:
             raise ContractError(f"{path}: its content is not what was published (SHA-256 differs)")
     for path in _files(folder):
         if str(path.relative_to(folder)) not in named:
@@ -105,9 +116,16 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def _seal(folder: Path, about: dict[str, Any]) -> None:
     about["files"] = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
-    (folder / MANIFEST).write_text(json.dumps(about, indent=2, default=str, ensure_ascii=False) + "\n")
+    about[SEAL] = _seal_of(json.loads(json.dumps(about, default=str)))
+    text = json.dumps(about, indent=2, default=str, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, "utf-8")
     for path in [*folder.rglob("*"), folder]:
         _sync(path)
+
+
+def _seal_of(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != SEAL}
+    return digest(json.dumps(rest, sort_keys=True).encode())
 
 
 def _files(folder: Path) -> list[Path]:

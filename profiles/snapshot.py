@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from profiles import manifest
+from profiles.events import event_digest
 from profiles.features import FeaturesConfig, item_profiles, user_profiles
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.schema import EVENTS, TEXTS, ContractError
@@ -70,6 +71,9 @@ def build(
         raise ContractError("the log is empty: run `attune ingest` first, or check its rejected rows")
     moment = as_of or events["timestamp"].max()
     assert isinstance(moment, datetime)
+    if moment.tzinfo is None:
+        raise ContractError(f"as_of = {moment}: a moment needs its time zone")
+    moment = moment.astimezone(UTC)
     events = events.filter(pl.col("timestamp") <= moment)
     if not len(events):
         raise ContractError(f"no event is as old as {moment:%Y-%m-%d %H:%M}; choose a later moment")
@@ -77,7 +81,10 @@ def build(
     marks = store.marks()
     key = manifest.content_key(
         moment,
-        manifest.digest(events["event_id"].str.join("\n").item().encode()),
+        [
+            manifest.digest(names.str.join("\n").item().encode())
+            for names in (events["event_id"], event_digest(events))
+        ],
         [manifest.digest(frame.write_ndjson().encode()) for frame in (items, users)],
         interactions_config.model_dump(),
         features_config.model_dump(),
@@ -122,17 +129,17 @@ def build(
 
 def texts(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """Return TEXTS: what users wrote, and what each item says (title, categories, tags, description)."""
-    written = events.filter(pl.col("text").str.strip_chars().str.len_chars() > 0).select(
+    written = events.filter(_worded(pl.col("text")).is_not_null()).select(
         pl.lit("user").alias("owner"), pl.col("user_id").alias("id"), "text", "timestamp"
     )
     said = items.select(
         pl.lit("item").alias("owner"),
         pl.col("item_id").alias("id"),
         pl.concat_str(
-            pl.col("title"),
-            pl.col("categories").list.join(", "),
-            pl.col("tags").list.join(", "),
-            pl.col("text"),
+            _worded(pl.col("title")),
+            _worded(pl.col("categories").list.join(", ")),
+            _worded(pl.col("tags").list.join(", ")),
+            _worded(pl.col("text")),
             separator=". ",
             ignore_nulls=True,
         ).alias("text"),
@@ -141,3 +148,8 @@ def texts(events: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     both = pl.concat([written, said])
     hashes = pl.Series("text_hash", [text_hash(t) for t in both["text"]], dtype=pl.String)
     return TEXTS.conform(both.with_columns(hashes))
+
+
+def _worded(text: pl.Expr) -> pl.Expr:
+    """Null where there is nothing but blanks."""
+    return pl.when(text.str.strip_chars() != "").then(text)

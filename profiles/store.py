@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Literal
 
 import orjson
 import polars as pl
+from polars import selectors as cs
 
 from profiles.events import event_digest
 from profiles.schema import EVENTS, EXPOSURES, ITEMS, TIME, USERS, ContractError, Frame, microseconds
@@ -27,6 +28,7 @@ Status = Literal["accepted", "duplicate", "conflict"]
 Kind = Literal["items", "users"]
 CATALOGUES: dict[Kind, Frame] = {"items": ITEMS, "users": USERS}
 CHUNK = 50_000  # events a transaction
+ASKED = 30_000  # ids in one question; SQLite takes 32,766 parameters
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ _EVENT_COLUMNS = ", ".join(EVENTS.columns)
 _EXPOSURE_COLUMNS = ", ".join(EXPOSURES.columns)
 _TABLES = f"""
 create table if not exists events (
-  seq integer primary key, digest text not null, event_id text not null unique,
+  seq integer primary key autoincrement, digest text not null, event_id text not null unique,
   user_id text not null, item_id text, event_type text not null, timestamp integer not null, value real,
   text text, session_id text, recommendation_id text, properties text);
 create index if not exists events_of_user on events (user_id, timestamp, seq);
@@ -135,10 +137,12 @@ class SQLiteStore(EventStore):
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            address = f"{self.path.resolve().as_uri()}?mode=ro"
-            connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=60)
-            self._local.connection = connection
+            connection = self._local.connection = self._open()
         return connection
+
+    def _open(self) -> sqlite3.Connection:
+        address = f"{self.path.resolve().as_uri()}?mode=ro"
+        return sqlite3.connect(address, uri=True, isolation_level=None, timeout=60)
 
     def append(self, events: pl.DataFrame) -> Acks:
         events = EVENTS.conform(events)
@@ -152,11 +156,14 @@ class SQLiteStore(EventStore):
 
     def scan(self, from_seq: int = 0, to_seq: int | None = None) -> Iterator[pl.DataFrame]:
         last = self.watermark() if to_seq is None else to_seq
-        cursor = self._reader.execute(
-            f"select {_EVENT_COLUMNS} from events where seq > ? and seq <= ? order by seq", (from_seq, last)
-        )
-        while rows := cursor.fetchmany(CHUNK):
-            yield _events(rows)
+        # A connection of its own: the thread's other reads must not be held at the moment this began.
+        with closing(self._open()) as connection:
+            cursor = connection.execute(
+                f"select {_EVENT_COLUMNS} from events where seq > ? and seq <= ? order by seq",
+                (from_seq, last),
+            )
+            while rows := cursor.fetchmany(CHUNK):
+                yield _events(rows)
 
     def tail(self, user_id: str, n: int, until: datetime) -> pl.DataFrame:
         rows = self._reader.execute(
@@ -171,18 +178,21 @@ class SQLiteStore(EventStore):
         return int(last)
 
     def put(self, kind: Kind, frame: pl.DataFrame) -> int:
-        frame = CATALOGUES[kind].conform(frame)
+        # A column of nulls alone has no type to remember; the mapping may have left it so.
+        frame = (
+            CATALOGUES[kind].conform(frame).drop(cs.by_dtype(pl.Null)).with_columns(cs.datetime().cast(TIME))
+        )
         key = CATALOGUES[kind].key[0]
-        types = {name: str(dtype) for name, dtype in frame.schema.items()}
-        known = orjson.loads(self.marks().get(f"{kind}.types", "{}"))
-        for name in types.keys() & known.keys():
-            if types[name] != known[name]:
-                raise ContractError(
-                    f"{kind}: attribute {name!r} is {types[name]} here and {known[name]} in the store; "
-                    "cast it in the column mapping"
-                )
-        rows = [(kind, row[key], orjson.dumps(_plain(row)).decode()) for row in frame.iter_rows(named=True)]
+        types = {n: str(d) if str(d) in _STORED else "String" for n, d in frame.schema.items()}
+        rows = [(kind, row[key], _body(row, types)) for row in frame.iter_rows(named=True)]
         with self._writing() as connection:
+            known = _types(connection, kind)
+            for name in frame.columns:
+                if name in known and types[name] != known[name]:
+                    raise ContractError(
+                        f"{kind}: attribute {name!r} is {types[name]} here and {known[name]} in the store; "
+                        "cast it in the column mapping"
+                    )
             before = connection.total_changes
             connection.executemany(
                 "insert into catalogue values (?, ?, ?) on conflict (kind, id) "
@@ -195,15 +205,17 @@ class SQLiteStore(EventStore):
 
     def catalogue(self, kind: Kind) -> pl.DataFrame:
         frame = CATALOGUES[kind]
-        types = orjson.loads(self.marks().get(f"{kind}.types", "{}"))
-        rows = self._reader.execute(
-            "select body from catalogue where kind = ? order by id", (kind,)
-        ).fetchall()
+        with closing(self._open()) as connection:
+            connection.execute("begin")  # rows and types of one moment
+            types = _types(connection, kind)
+            rows = connection.execute(
+                "select body from catalogue where kind = ? order by id", (kind,)
+            ).fetchall()
         if not rows:
             return frame.empty()
         bodies = [orjson.loads(body) for (body,) in rows]
         columns = {
-            name: pl.Series(name, [b.get(name) for b in bodies], dtype=_STORED.get(dtype, pl.String()))
+            name: pl.Series(name, [b.get(name) for b in bodies], dtype=_STORED[dtype])
             for name, dtype in types.items()
         }
         times = [pl.col(n).cast(TIME) for n, dtype in types.items() if dtype == str(TIME)]
@@ -233,18 +245,18 @@ _STORED = {
         *(pl.String(), pl.Boolean(), pl.Float32(), pl.Float64(), TIME, pl.List(pl.String)),
         *(pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64()),
     )
-}  # attribute types that survive as JSON; any other is kept as its text
+}  # attribute types that survive as JSON; any other is kept as its text, a NaN as null
 
 
 def _insert(connection: sqlite3.Connection, events: pl.DataFrame, digests: list[str]) -> list[Status]:
     """Insert what is new and tell what became of each event."""
     ids = events["event_id"].to_list()
-    held: dict[str, str] = dict(
-        connection.execute(
-            "select event_id, digest from events where event_id in (select value from json_each(?))",
-            (orjson.dumps(ids).decode(),),
-        ).fetchall()
-    )
+    held: dict[str, str] = {}
+    for start in range(0, len(ids), ASKED):  # parameters: SQLite's json_each ends a string at a NUL
+        asked = ids[start : start + ASKED]
+        places = ", ".join("?" * len(asked))
+        question = f"select event_id, digest from events where event_id in ({places})"
+        held.update(connection.execute(question, asked).fetchall())
     statuses: list[Status] = []
     new = []
     for index, (event_id, digest) in enumerate(zip(ids, digests, strict=True)):
@@ -268,17 +280,22 @@ def _mark(connection: sqlite3.Connection, name: str, value: str) -> None:
     connection.execute("insert or replace into marks values (?, ?)", (name, value))
 
 
-def _plain(row: dict[str, object]) -> dict[str, object]:
-    """Make one catalogue row JSON: times as microseconds, unknown types as text, nulls left out."""
+def _types(connection: sqlite3.Connection, kind: Kind) -> dict[str, str]:
+    """Return the attributes of a catalogue and the type each is kept as."""
+    row = connection.execute("select value from marks where name = ?", (f"{kind}.types",)).fetchone()
+    types: dict[str, str] = orjson.loads(row[0]) if row else {}
+    return types
+
+
+def _body(row: dict[str, object], types: Mapping[str, str]) -> str:
+    """Return one catalogue row as JSON: times as microseconds, unknown types as text, nulls left out."""
     plain: dict[str, object] = {}
     for name, value in row.items():
         if isinstance(value, datetime):
             plain[name] = microseconds(value)
-        elif isinstance(value, str | int | float | bool | list):
-            plain[name] = value
         elif value is not None:
-            plain[name] = str(value)
-    return plain
+            plain[name] = str(value) if types[name] == "String" else value
+    return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _rows(frame: pl.DataFrame) -> list[tuple[object, ...]]:

@@ -1,8 +1,12 @@
 -- What each user leans to: the time-decayed weight of each value of an item attribute in what they did,
--- as a share of the user's whole, the strongest $keep values first (ties by name).
-with leanings as (
-  select user_id, unnest(attribute) as value, weight * pow(0.5, age_days / $half_life_days) as strength
-  from touched
+-- as a share of the user's whole, the strongest $keep values first (ties by name). Age counts from the
+-- user's newest: the same shares, and no sum of weights sinks to zero.
+with aged as (
+  select *, age_days - min(age_days) over (partition by user_id) as older from touched
+),
+leanings as (
+  select user_id, unnest(attribute) as value, weight * pow(0.5, older / $half_life_days) as strength
+  from aged
 ),
 shares as (
   select user_id, value, sum(strength) as strength from leanings group by user_id, value
