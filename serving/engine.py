@@ -1,0 +1,238 @@
+"""One live answer: what a user did until now, asked of a release.
+
+A user is their events: those the store holds, or those the request brings. Histories are scored as
+they are at this moment, so an event committed before the question is in the answer, and a user nobody
+knows is simply one without a past.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from profiles.features import FeaturesConfig, user_profiles
+from profiles.interactions import InteractionsConfig, interactions
+from profiles.schema import EVENTS, EXPOSURES, microseconds
+from recsys.dataset import Queries
+from recsys.ranking import Ranked
+from recsys.split import SplitConfig, seen
+from serving.blend import Blended
+from serving.explain import reasons
+from serving.release import Release
+
+if TYPE_CHECKING:
+    from serving.workspace import Workspace
+
+EVERYTHING = 1 << 62  # events: a user's whole past, as a batch sees it
+SHOWN = ("title", "categories", "tags", "brand", "price")
+
+
+@dataclass(frozen=True)
+class Past:
+    """A user at a moment: the label of the answer, EVENTS up to then, and the watermark they include."""
+
+    user_id: str
+    events: pl.DataFrame
+    at: datetime
+    watermark: int
+
+
+class Engine:
+    """Answers from one release over one workspace's log."""
+
+    def __init__(self, workspace: "Workspace", release: Release) -> None:
+        self.workspace = workspace
+        self.release = release
+        self._words = workspace.words_of(release)
+        kept = release.about["settings"]
+        self._interactions = InteractionsConfig.model_validate(kept["interactions"])
+        self._features = FeaturesConfig.model_validate(kept["profiles"])
+        self._seen = SplitConfig.model_validate({k: kept["evaluation"][k] for k in SplitConfig.model_fields})
+        self._limit: int = kept["recommend"]["history_limit"]
+        attributes = release.catalogue.attributes
+        self._shown = attributes.select(c for c in SHOWN if c in attributes.columns)
+
+    def warm(self, at: datetime) -> None:
+        """Answer once for nobody and load what answers need, so that the first request is not slow."""
+        if self.release.text_source() is not None:
+            self._words.query("warm")
+        self.recommend(self.past("", at), 1)
+
+    def past(self, user_id: str, at: datetime, events: pl.DataFrame | None = None) -> Past:
+        """Read a user's events up to `at`, or take those given instead.
+
+        The watermark is read first: every event up to it is in the answer.
+        """
+        at, watermark = at.astimezone(UTC), self.workspace.store.watermark()
+        if events is None:
+            return Past(user_id, self.workspace.store.tail(user_id, EVERYTHING, at), at, watermark)
+        own = EVENTS.conform(events).filter(pl.col("timestamp") <= at).sort("timestamp", maintain_order=True)
+        return Past(user_id, own.with_columns(pl.lit(user_id).alias("user_id")), at, watermark)
+
+    def queries(self, pasts: Sequence[Past]) -> Queries:
+        """Turn users into queries at one moment."""
+        events = pl.concat([past.events for past in pasts])
+        weighted = interactions(events, self._interactions)
+        ids, at = [past.user_id for past in pasts], pasts[0].at
+        written = events.filter(pl.col("text").is_not_null()).select("user_id", "text", "timestamp")
+        vectors = None
+        if len(written) and self.release.text_source() is not None:
+            vectors = self._words.users(ids, written, at)
+        shown = seen(weighted, self._seen)
+        return self.release.catalogue.queries(ids, weighted, at, shown, vectors, self._limit)
+
+    def recommend(
+        self,
+        past: Past,
+        k: int,
+        exclude: Sequence[str] = (),
+        query_text: str | None = None,
+        explain: bool = False,
+    ) -> dict[str, Any]:
+        """Return the answer of POST /v1/recommendations for one user."""
+        queries = self.queries([past])
+        degraded = []
+        words = self._words.query(query_text) if query_text and self._reads_text else None
+        if query_text and words is None:
+            degraded.append("query_text_ignored")
+        silent = queries.vectors is None or np.isnan(queries.vectors).all()
+        if silent and not len(queries.histories.items):
+            degraded.append("cold_user")
+        rows = self.release.catalogue.items.rows(list(exclude))
+        blended = self.release.recommend(queries, k, rows[rows >= 0], words)
+        why = reasons(self.release, queries, blended) if explain else None
+        return {
+            "recommendation_id": secrets.token_hex(16),
+            "release": self.release.name,
+            "watermark": past.watermark,
+            "degraded": degraded,
+            "items": self._items(blended, why),
+            "cursor": None,
+        }
+
+    @property
+    def _reads_text(self) -> bool:
+        return self.release.text_source() is not None
+
+    def _items(self, blended: Blended, why: list[list[dict[str, Any]]] | None) -> list[dict[str, Any]]:
+        items = []
+        for place, row in enumerate(blended.ranked.rows[0][: int(blended.ranked.lengths[0])]):
+            sources = [
+                {
+                    "source": name,
+                    "rank": int(blended.ranks[0, place, s]),
+                    "score": float(blended.source_scores[0, place, s]),
+                    "contribution": float(blended.parts[0, place, s]),
+                }
+                for s, name in enumerate(blended.sources)
+                if blended.ranks[0, place, s] > 0
+            ]
+            items.append(
+                {
+                    "item_id": self.release.catalogue.items.ids[int(row)],
+                    "rank": place + 1,
+                    "score": float(blended.ranked.scores[0, place]),
+                    "sources": sources,
+                    "reasons": why[place] if why else [],
+                    "attributes": {
+                        k: v for k, v in self._shown.row(int(row), named=True).items() if v is not None
+                    },
+                }
+            )
+        return items
+
+    def rank(self, past: Past, item_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the answer of POST /v1/rank: the same items in order, unknown ones last as they came."""
+        distinct = list(dict.fromkeys(item_ids))
+        rows = self.release.catalogue.items.rows(distinct)
+        known = np.sort(rows[rows >= 0])  # ties go to the lower row, however the items came
+        items = []
+        if len(known):
+            items = _ranked(self.release.order(self.queries([past]), known).ranked, self.release)
+        listed = {item["item_id"] for item in items}
+        unknown = [name for name, row in zip(distinct, rows, strict=True) if row < 0]
+        rest = [n for n in distinct if n not in listed and n not in unknown] + unknown
+        for name in rest:
+            items.append({"item_id": name, "rank": len(items) + 1, "score": None})
+        return self._answer(past.watermark, items) | {"unknown": unknown}
+
+    def similar(self, item_id: str, k: int, at: datetime) -> dict[str, Any] | None:
+        """Return items like an item: what a user is shown who did only that. None: no such item."""
+        row = self.release.catalogue.items.row(item_id)
+        if row < 0:
+            return None
+        event = {"event_id": "", "user_id": "", "item_id": item_id, "event_type": "", "timestamp": at}
+        chosen = interactions(EVENTS.conform(pl.DataFrame([event])), InteractionsConfig())
+        queries = self.release.catalogue.queries([""], chosen, at)
+        blended = self.release.similar(queries, k, np.array([row]))
+        items = [] if blended is None else _ranked(blended.ranked, self.release)
+        return self._answer(self.workspace.store.watermark(), items)
+
+    def _answer(self, watermark: int, items: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"release": self.release.name, "watermark": watermark, "items": items}
+
+    def profile(self, user_id: str, at: datetime | None = None) -> dict[str, Any]:
+        """Return what the log says of a user: attributes, every profile column, the events behind them."""
+        past = self.past(user_id, at or datetime.now(UTC))
+        users = self.workspace.store.catalogue("users").filter(pl.col("user_id") == user_id)
+        columns = user_profiles(
+            pl.Series([user_id], dtype=pl.String),
+            past.events,
+            interactions(past.events, self._interactions),
+            self.release.catalogue.attributes,
+            past.at,
+            self.release.about["event_types"],
+            self._features,
+        )
+        return {
+            "user_id": user_id,
+            "known": bool(len(past.events) or len(users)),
+            "as_of": past.at,
+            "watermark": past.watermark,
+            "attributes": users.row(0, named=True) if len(users) else {},
+            "profile": columns.drop("user_id").row(0, named=True),
+            "events": past.events.tail(self._features.last_items).reverse().to_dicts(),
+        }
+
+    def recommendations(self, users: Sequence[str], k: int, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return RECOMMENDATIONS with a title column for several users, from the live log."""
+        at = as_of or datetime.now(UTC)
+        queries = self.queries([self.past(user, at) for user in users])
+        frame, _ = self.release.recommend(queries, k).frames(queries.ids, self.release.catalogue.items)
+        titles = self.release.catalogue.attributes.select("item_id", "title")
+        return frame.join(titles, on="item_id", how="left", maintain_order="left")
+
+
+def exposures(answer: dict[str, Any], user_id: str, at: datetime) -> pl.DataFrame:
+    """Return an answer as EXPOSURES."""
+    items = answer["items"]
+    return EXPOSURES.conform(
+        pl.DataFrame(
+            {
+                "recommendation_id": [answer["recommendation_id"]] * len(items),
+                "user_id": [user_id] * len(items),
+                "item_id": [item["item_id"] for item in items],
+                "rank": [item["rank"] for item in items],
+                "propensity": [None] * len(items),
+                "source": ["blend"] * len(items),
+                "release": [answer["release"]] * len(items),
+                "blend": ["default"] * len(items),
+                "timestamp": [microseconds(at)] * len(items),
+            },
+            schema_overrides={"propensity": pl.Float64, "timestamp": pl.Int64},
+        )
+    )
+
+
+def _ranked(ranked: Ranked, release: Release) -> list[dict[str, Any]]:
+    """Return the first list as item_id, rank, score."""
+    n = int(ranked.lengths[0])
+    names = release.catalogue.items.take(ranked.rows[0][:n])
+    return [
+        {"item_id": name, "rank": place, "score": float(score)}
+        for place, (name, score) in enumerate(zip(names, ranked.scores[0][:n], strict=True), 1)
+    ]

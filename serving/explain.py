@@ -1,0 +1,90 @@
+"""Why an item is in a list: the past choices that moved it most, or the words, or that many like it."""
+
+from typing import Any
+
+import numpy as np
+
+from recsys.dataset import Queries
+from serving.blend import WORDS, Blended
+from serving.release import Release
+
+EVENTS_NAMED = 2  # past items named for each recommended one
+
+
+def reasons(release: Release, query: Queries, blended: Blended) -> list[list[dict[str, Any]]]:
+    """Return the reasons of each item of one query's list, the source that added most first.
+
+    {"kind": "because", "item_id", "title", "text", "source", "share"}: a past item and the share of the
+    source's score it stands for (among the parts that raise it); {"kind": "query" | "text" | "popular"}.
+    """
+    rows = blended.ranked.rows[0][: int(blended.ranked.lengths[0])]
+    past = {
+        name: found
+        for name in blended.sources
+        if name in release.recommenders
+        and (found := release.recommenders[name].influence(query, rows)) is not None
+    }
+    return [_of_item(release, query, blended, place, past) for place in range(len(rows))]
+
+
+def _of_item(
+    release: Release,
+    query: Queries,
+    blended: Blended,
+    place: int,
+    past: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    kinds: set[str] = set()
+    for s in np.argsort(-blended.parts[0, place], kind="stable"):
+        name = blended.sources[s]
+        if blended.ranks[0, place, s] == 0:
+            continue
+        if name in past and "because" not in kinds:
+            history, parts = past[name]
+            because = _because(release, name, history, parts[:, place])
+            found += because
+            kinds |= {r["kind"] for r in because}
+        elif name == WORDS and "query" not in kinds:
+            found.append({"kind": "query", "source": name, "text": "matches your words"})
+            kinds.add("query")
+        elif name in release.recommenders and release.recommenders[name].reads_text and "text" not in kinds:
+            own = query.vectors is not None and not np.isnan(query.vectors[0]).any()
+            says = "close to what you wrote and chose" if own else "described like what you chose"
+            found.append({"kind": "text", "source": name, "text": says})
+            kinds.add("text")
+        elif _counts_everyone(release, name) and "popular" not in kinds:
+            found.append({"kind": "popular", "source": name, "text": "popular with others"})
+            kinds.add("popular")
+    return found
+
+
+def _because(release: Release, source: str, history: np.ndarray, parts: np.ndarray) -> list[dict[str, Any]]:
+    """Name the past items that raise the score most."""
+    raising = np.where(np.isfinite(parts) & (parts > 0), parts, 0.0)
+    whole = raising.sum()
+    if whole <= 0:
+        return []
+    titles, ids = release.catalogue.attributes["title"], release.catalogue.items.ids
+    named = []
+    for h in np.argsort(-raising, kind="stable")[:EVENTS_NAMED]:
+        if raising[h] <= 0:
+            break
+        row = int(history[h])
+        title = titles[row] or ids[row]
+        named.append(
+            {
+                "kind": "because",
+                "source": source,
+                "item_id": ids[row],
+                "title": title,
+                "share": float(raising[h] / whole),
+                "text": f"because of {title}",
+            }
+        )
+    return named
+
+
+def _counts_everyone(release: Release, source: str) -> bool:
+    name = source.removeprefix("fallback:")
+    return name in release.recommenders and not release.recommenders[name].reads_history

@@ -1,0 +1,358 @@
+"""The stages from log to answers, each skipped while what it depends on has not changed.
+
+ingest → check → build → train → evaluate → recommend. A stage's key is a hash of its inputs' content
+and of the settings it reads; `state.json` remembers the keys. Fits are kept by content as well, so an
+interrupted run goes on from the last finished fit, and train and evaluate share the fits they have in
+common.
+
+Weights are never chosen on what they are judged by: `evaluate` chooses them on splits made inside the
+train part of its first test split; `train` chooses the released ones on the newest splits, then refits
+every source on everything.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from nlp.derive import derive, item_matrix
+from profiles import manifest
+from profiles.checks import Finding, Log, run_checks
+from profiles.schema import EVENTS, REJECTED, ContractError
+from profiles.snapshot import build as build_snapshot
+from profiles.sources import Kind as SourceKind
+from profiles.sources import SourceConfig, fingerprint, read
+from profiles.store import Acks, Kind
+from recsys.dataset import Catalogue, Dataset
+from recsys.ranking import Ranked
+from recsys.split import splits
+from serving import batch, report
+from serving.progress import Progress
+from serving.release import Release, publish
+from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
+from serving.workspace import Workspace
+
+STAGES = ("ingest", "check", "build", "train", "evaluate", "recommend")
+APPENDED = 50_000  # events between two moves of the progress bar
+
+
+class Pipeline:
+    """Runs stages of one workspace."""
+
+    def __init__(self, workspace: Workspace, progress: Progress | None = None) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings
+        self.progress = progress or Progress()
+        self.ran: dict[str, bool] = {}  # stage: whether it ran, or was up to date
+
+    def run(self, stages: Iterable[str] = STAGES, force: bool = False) -> None:
+        """Run the stages in order; one whose inputs are unchanged is skipped unless `force`."""
+        with self.workspace.alone():
+            self.workspace.remember()
+            self._run(stages, force)
+
+    def _run(self, stages: Iterable[str], force: bool) -> None:
+        steps: dict[str, Callable[[str], dict[str, Any]]] = {
+            "ingest": self._ingest,
+            "check": self._check,
+            "build": self._build,
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "recommend": self._recommend,
+        }
+        for stage in stages:
+            key = self._key(stage)
+            known = self.workspace.state().get(stage, {})
+            if known.get("key") == key and not force and self._intact(stage):
+                self.ran[stage] = False
+                self.progress.say(f"{stage}: up to date")
+                continue
+            self.workspace.finish(stage, key, steps[stage](stage))
+            self.ran[stage] = True
+        if self.ran.get("train") and self.ran.get("evaluate"):
+            self.laboratory.fits.prune()  # all that may be used again was used just now
+
+    def _key(self, stage: str) -> str:
+        """Hash what a stage depends on."""
+        s, state = self.settings, self.workspace.state()
+        if stage == "ingest":
+            prints = [fingerprint(source, self.workspace.root) for _, source in self._sources()]
+            return manifest.content_key(prints)
+        read = state.get("ingest", {}).get("key")
+        log = [self.workspace.store.watermark(), dict(self.workspace.store.marks()), read]
+        if stage == "check":
+            return manifest.content_key(log, s.interactions.model_dump())
+        if stage == "build":
+            return manifest.content_key(
+                log, s.interactions.model_dump(), s.profiles.model_dump(), s.text.model_dump()
+            )
+        built = state.get("build", {}).get("snapshot")
+        if stage == "evaluate" and s.evaluation.reference is not None:
+            reference = self.workspace.root / s.evaluation.reference
+            log.append(manifest.sha256(reference) if reference.is_file() else None)
+        fits = [built, s.text.model_dump(), s.recommenders, s.blend.model_dump(), s.evaluation.model_dump()]
+        if stage == "recommend":
+            return manifest.content_key(self.workspace.releases.active(), built, s.recommend.model_dump())
+        return manifest.content_key(stage, fits, s.recommend.history_limit, log[3:])
+
+    def _intact(self, stage: str) -> bool:
+        """Whether what a stage wrote is still there; a sealed folder that is damaged is removed."""
+        folder, result = self.workspace.folder, self.workspace.state()[stage]
+        sealed = {
+            "build": [f"snapshots/{result.get('snapshot')}", result.get("texts")],
+            "train": [f"releases/{result.get('release')}"],
+        }.get(stage, [])
+        for place in sealed:
+            try:
+                if place is not None:
+                    manifest.verify(folder / place)
+            except ContractError:
+                shutil.rmtree(folder / place, ignore_errors=True)
+                return False
+        wanted = {
+            "ingest": ["store/events.db", "rejected.parquet"],
+            "evaluate": ["evaluation.json", "metrics.parquet"],
+            "recommend": ["recommendations.parquet", "contributions.parquet"],
+        }.get(stage, [])
+        return all((folder / name).is_file() for name in wanted)
+
+    def _sources(self) -> list[tuple[SourceKind, SourceConfig]]:
+        s = self.settings
+        kinds: list[tuple[SourceKind, tuple[SourceConfig, ...]]]
+        kinds = [("items", s.items), ("users", s.users), ("events", s.events)]
+        return [(kind, source) for kind, sources in kinds for source in sources]
+
+    def _ingest(self, stage: str) -> dict[str, Any]:
+        store, now = self.workspace.store, datetime.now(UTC)
+        rejected, counts = [REJECTED.empty()], {"accepted": 0, "duplicates": 0, "items": 0, "users": 0}
+        catalogues: dict[Kind, list[pl.DataFrame]] = {"items": [], "users": []}
+        for kind, source in self._sources():
+            with self.progress.task(f"ingest: read {source.label}"):
+                found = read(source, kind, self.workspace.root, now)
+            for line in found.notes:
+                self.progress.say(f"  {line}")
+            rejected.append(found.rejected)
+            if kind != "events":
+                catalogues[kind].append(found.frame)
+                continue
+            if found.timeless:
+                store.mark("timeless", "yes")
+            with self.progress.task(f"ingest: store {source.label}", len(found.frame)) as advance:
+                for start in range(0, len(found.frame), APPENDED):
+                    part = found.frame[start : start + APPENDED]
+                    acks = store.append(part)
+                    counts["accepted"] += acks.count("accepted")
+                    counts["duplicates"] += acks.count("duplicate")
+                    rejected.append(_conflicts(source.label, part, acks, start))
+                    advance(len(part))
+        for kind, frames in catalogues.items():
+            if frames:
+                counts[kind] = store.put(kind, _merged(frames, f"{kind[:-1]}_id"))
+        refused = pl.concat(rejected)
+        _write(refused, self.workspace.folder / "rejected.parquet")
+        aside = f"; {len(refused):,} rows set aside in rejected.parquet" if len(refused) else ""
+        self.progress.say(
+            f"ingest: {counts['accepted']:,} new events, {counts['duplicates']:,} known already, "
+            f"{counts['items']:,} items and {counts['users']:,} users new or changed{aside}"
+        )
+        return counts | {"rejected": len(refused)}
+
+    def findings(self) -> list[Finding]:
+        """Run the named checks on the log."""
+        store = self.workspace.store
+        events = pl.concat([EVENTS.empty(), *store.scan()])
+        timeless = store.marks().get("timeless") == "yes"
+        weights = self.settings.interactions.weights
+        items, users = store.catalogue("items"), store.catalogue("users")
+        return run_checks(Log(events, items, users, weights, datetime.now(UTC), timeless))
+
+    def _check(self, stage: str) -> dict[str, Any]:
+        with self.progress.task("check"):
+            found = self.findings()
+        bad = [f for f in found if f.level != "PASS"]
+        for f in bad:
+            example = f" (such as {f.example})" if f.example else ""
+            self.progress.say(f"check: {f.level} {f.check}: {f.message}{example}; {f.advice}")
+        failed = [f for f in found if f.level == "FAIL"]
+        if failed:
+            raise ContractError("\n".join(f"check {f.check}: {f.message}; {f.advice}" for f in failed))
+        self.progress.say(f"check: {len(found) - len(bad)} of {len(found)} promises kept")
+        return {"warnings": len(bad)}
+
+    def _build(self, stage: str) -> dict[str, Any]:
+        w, s = self.workspace, self.settings
+        with self.progress.task("build: profiles"):
+            snapshot = build_snapshot(w.store, w.folder / "snapshots", s.interactions, s.profiles)
+        counts = snapshot.about["counts"]
+        self.progress.say(
+            f"build: snapshot {snapshot.name} as of {snapshot.as_of:%Y-%m-%d %H:%M}: "
+            f"{counts['events']:,} events, {counts['users']:,} users, {counts['items']:,} items"
+        )
+        texts: str | None = None
+        if s.text.enabled and len(snapshot.frame("texts")):
+            with self.progress.task(
+                "build: text vectors", snapshot.frame("texts")["text_hash"].n_unique()
+            ) as bar:
+                folder = derive(
+                    snapshot, w.words.encoder, w.words.cache, s.text.half_life_days, w.folder / "derived", bar
+                )
+            texts = str(folder.relative_to(w.folder))
+        return {"snapshot": snapshot.name, "texts": texts}
+
+    @cached_property
+    def laboratory(self) -> Laboratory:
+        """What the fits of this snapshot share."""
+        w, snapshot = self.workspace, self.workspace.snapshot
+        manifest.verify(snapshot.folder)
+        catalogue = Catalogue.of(
+            snapshot.frame("items"), snapshot.frame("events").select("item_id", "timestamp"), snapshot.as_of
+        )
+        texts = w.state()["build"]["texts"]
+        vectors = None if texts is None else item_matrix(w.folder / texts, catalogue.items.ids)
+        written = snapshot.frame("texts").filter(pl.col("owner") == "user").rename({"id": "user_id"})
+        fits = Fits(w.folder / "cache" / "fits")
+        return Laboratory(
+            catalogue, vectors, written, w.words, self.settings, fits, snapshot.name, snapshot.timeless
+        )
+
+    @cached_property
+    def tests(self) -> list[Trial]:
+        """The newest splits: `evaluate` is judged on them, `train` chooses weights on them."""
+        return self._trials(self._interactions, "test")
+
+    @property
+    def _interactions(self) -> pl.DataFrame:
+        return self.workspace.snapshot.frame("interactions")
+
+    def _trials(self, interactions: pl.DataFrame, title: str) -> list[Trial]:
+        laboratory = self.laboratory
+        cuts = splits(interactions, laboratory.catalogue, self.settings.evaluation, laboratory.timeless)
+        return [
+            laboratory.run(cut, self.progress, f"{title} {number}/{len(cuts)}")
+            for number, cut in enumerate(cuts, 1)
+            if cut.users
+        ]
+
+    def _train(self, stage: str) -> dict[str, Any]:
+        w, laboratory, snapshot = self.workspace, self.laboratory, self.workspace.snapshot
+        train = Dataset.of(
+            self._interactions, laboratory.catalogue, snapshot.as_of, laboratory.vectors, snapshot.timeless
+        )
+        key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), "all")
+        tests = self.tests
+        fitted, reasons, _ = laboratory.fit_all(train, key, self.progress, "train")
+        weights = choose_weights(tests, fitted, laboratory.catalogue, self.settings)
+        release = self.release(fitted, weights, {"as_of": snapshot.as_of.isoformat(), "left_out": reasons})
+        name = publish(release, w.releases.root)
+        w.releases.activate(name)
+        shown = ", ".join(f"{source} {weight:.2f}" for source, weight in weights.items())
+        self.progress.say(f"train: release {name} is active; blend: {shown}")
+        return {"release": name, "weights": weights}
+
+    def release(self, fitted: Any, weights: dict[str, float], about: dict[str, Any]) -> Release:
+        """Put fitted sources into a release that also knows the settings answers depend on."""
+        s, snapshot = self.settings, self.workspace.snapshot
+        kept = {
+            "interactions": s.interactions,
+            "profiles": s.profiles,
+            "evaluation": s.evaluation,
+            "text": s.text,
+            "recommend": s.recommend,
+        }
+        facts = {
+            "snapshot": snapshot.name,
+            "event_types": snapshot.about["event_types"],
+            "recommenders": {n: c.describe() for n, c in s.sources().items()},
+            "settings": {name: config.model_dump(mode="json") for name, config in kept.items()},
+            **about,
+        }
+        used = {n: r for n, r in fitted.items() if n in weights or n == s.blend.fallback or r.reads_text}
+        if s.blend.fallback not in used:
+            raise ContractError(f"blend: the fallback {s.blend.fallback!r} could not be fitted on this data")
+        return Release("", facts, self.laboratory.catalogue, used, weights, s.blend)
+
+    def _evaluate(self, stage: str) -> dict[str, Any]:
+        laboratory, tests = self.laboratory, self.tests
+        if not tests:
+            raise ContractError(
+                "evaluate: no user has a past before the cut and something new after it; "
+                "the log is too short or too small to evaluate on"
+            )
+        earlier = self._interactions.filter(pl.col("timestamp") <= tests[0].split.at)
+        if self.settings.evaluation.split == "leave_last_out":
+            earlier = tests[0].split.train
+        validations = self._trials(earlier, "validation")
+        able = [name for name in tests[0].rankings if all(name in trial.rankings for trial in tests)]
+        weights = choose_weights(validations, able, laboratory.catalogue, self.settings)
+        with self.progress.task("evaluate: measure"):
+            rankings = [self._judged(trial, weights) for trial in tests]
+            found = report.results(tests, rankings, laboratory.catalogue, self.settings, weights)
+        folder = self.workspace.folder
+        _write(found.metrics, folder / "metrics.parquet")
+        manifest.write_atomically(folder / "evaluation.json", found.json())
+        return {"weights": weights}
+
+    def _judged(self, trial: Trial, weights: dict[str, float]) -> dict[str, Ranked]:
+        """Return a trial's rankings, the blend's beside them, and the known answer's where there is one."""
+        catalogue, config = self.laboratory.catalogue, self.settings.evaluation
+        release = self.release(trial.recommenders, weights, {})
+        used = {name: trial.rankings[name] for name in weights}
+        blended = release.recommend(trial.queries, max(config.ks), rankings=used)
+        rankings = {**trial.rankings, "blend": blended.ranked}
+        if config.reference is not None:
+            path = self.workspace.root / config.reference
+            if not path.is_file():
+                raise ContractError(f"evaluation: reference = {config.reference!r}: there is no file {path}")
+            rankings[path.stem] = reference_ranking(path, trial.queries, catalogue, max(config.ks))
+        return rankings
+
+    def _recommend(self, stage: str) -> dict[str, Any]:
+        w = self.workspace
+        release = w.releases.load_active()
+        users = batch.write(release, w.snapshot, w.words_of(release), self.settings, w.folder, self.progress)
+        self.progress.say(f"recommend: {users:,} users in recommendations.parquet and contributions.parquet")
+        return {"users": users, "release": release.name}
+
+
+def _conflicts(source: str, events: pl.DataFrame, acks: Acks, before: int) -> pl.DataFrame:
+    """Return as REJECTED the events whose id the store holds with other content.
+
+    `row` counts the source's events that were not rejected, of which `before` were stored already.
+    """
+    conflict = pl.Series([status == "conflict" for status in acks.statuses], dtype=pl.Boolean)
+    lost = events.filter(conflict)
+    return REJECTED.conform(
+        pl.DataFrame(
+            {
+                "source": pl.repeat(source, len(lost), dtype=pl.String, eager=True),
+                "file": pl.repeat("", len(lost), dtype=pl.String, eager=True),
+                "row": conflict.arg_true().cast(pl.Int64) + before + 1,
+                "problem": "event_id " + lost["event_id"] + " is in the log with other content",
+                "content": pl.Series([json.dumps(r, default=str) for r in lost.to_dicts()], dtype=pl.String),
+            }
+        )
+    )
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    """Write Parquet in one step: readers see the old file or the new one."""
+    content = BytesIO()
+    frame.write_parquet(content)
+    manifest.write_atomically(path, content.getvalue())
+
+
+def _merged(frames: list[pl.DataFrame], key: str) -> pl.DataFrame:
+    """Join the rows of several sources by id; where two fill the same attribute, the first wins."""
+    merged = frames[0]
+    for frame in frames[1:]:
+        shared = [c for c in frame.columns if c in merged.columns and c != key]
+        merged = merged.join(frame, on=key, how="full", coalesce=True, suffix=" of the next")
+        merged = merged.with_columns(pl.coalesce(c, f"{c} of the next").alias(c) for c in shared)
+        merged = merged.drop(f"{c} of the next" for c in shared)
+    return merged

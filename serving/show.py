@@ -1,0 +1,91 @@
+"""Printing one user or one item for a person, or as JSON for a machine."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from profiles.schema import ContractError
+from serving.engine import Engine
+from serving.workspace import Workspace
+
+
+def print_user(workspace: Workspace, user_id: str, k: int, as_json: bool) -> None:
+    """Print profile, latest events and recommendations of one user; an unknown user is an error."""
+    engine = Engine(workspace, workspace.release)
+    found = engine.profile(user_id)
+    if not found["known"]:
+        raise ContractError(f"nothing is known of user {user_id!r}")
+    answer = engine.recommend(engine.past(user_id, datetime.now(UTC)), k, explain=True)
+    if as_json:
+        _print_json(found | {"recommendations": answer["items"]})
+        return
+    console = Console(highlight=False, markup=False)  # an id may look like markup
+    console.print(f"user {user_id}", style="bold")
+    _print_mapping(console, "attributes", {k: v for k, v in found["attributes"].items() if k != "user_id"})
+    _print_mapping(console, "profile", found["profile"])
+    titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
+    table = Table("when", "what", "item", "text", title="latest events", title_justify="left")
+    for event in found["events"]:
+        item = event["item_id"] or ""
+        name = titles.get(item) or item
+        table.add_row(f"{event['timestamp']:%Y-%m-%d %H:%M}", event["event_type"], name, event["text"] or "")
+    console.print(table)
+    print_list(console, answer["items"], "recommended now")
+
+
+def print_item(workspace: Workspace, item_id: str, k: int, as_json: bool) -> None:
+    """Print attributes, profile and neighbours of one item; an unknown item is an error."""
+    engine = Engine(workspace, workspace.release)
+    near = engine.similar(item_id, k, datetime.now(UTC))
+    attributes = workspace.release.catalogue.attributes.filter(pl.col("item_id") == item_id)
+    if near is None or not len(attributes):
+        raise ContractError(f"the active release has no item {item_id!r}")
+    profile = workspace.snapshot.frame("item_profiles").filter(pl.col("item_id") == item_id)
+    row = profile.drop("item_id").row(0, named=True) if len(profile) else {}
+    titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
+    if as_json:
+        _print_json({**attributes.row(0, named=True), "profile": row, "similar": near["items"]})
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(f"item {item_id}", style="bold")
+    _print_mapping(console, "attributes", attributes.drop("item_id").row(0, named=True))
+    _print_mapping(console, "profile", row)
+    items = [i | {"attributes": {"title": titles.get(i["item_id"])}, "reasons": []} for i in near["items"]]
+    print_list(console, items, "items like it")
+
+
+def print_list(console: Console, items: list[dict[str, Any]], title: str) -> None:
+    """Print one ranked list with titles and the first reason of each item."""
+    table = Table("", "item", "title", "score", "why", title=title, title_justify="left")
+    for item in items:
+        why = "; ".join(r["text"] for r in item["reasons"][:2])
+        name = item["attributes"].get("title") or ""
+        table.add_row(str(item["rank"]), item["item_id"], name, f"{item['score']:.4f}", why)
+    console.print(table)
+
+
+def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:
+    table = Table("column", "value", title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        if value is not None and value != [] and value != 0:
+            table.add_row(name, _say(value))
+    if table.row_count:
+        console.print(table)
+
+
+def _say(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_say(v) for v in value)
+    if isinstance(value, dict) and set(value) == {"value", "share"}:
+        return f"{value['value']} {value['share']:.0%}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))  # noqa: T201

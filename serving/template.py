@@ -1,0 +1,63 @@
+"""What `attune init` writes."""
+
+TEMPLATE = """\
+# attune.toml: where your behaviour log is, and what to make of it.
+# Only [[events]] is needed. `attune run` does the rest; `attune doctor` says what is missing.
+
+[[events]]
+path = "events.csv"            # CSV, TSV, Parquet or JSON Lines; a glob; or a list: the first that exists
+# format = "csv"               # if the file's name does not tell
+# time_unit = "auto"           # auto, iso, s, ms, us, ns
+
+[events.columns]               # ours = yours; what is not named is taken from the column of the same name
+user_id = "user_id"
+item_id = "item_id"
+event_type = "event_type"      # or { constant = "view" }
+timestamp = "timestamp"        # or  order = "position"  for a log without times
+# value = "rating"
+# text = { expression = "title || ' ' || body" }
+
+# [[items]]                    # titles, categories and texts make lists readable and new items findable
+# path = "items.csv"
+# attributes = ["director"]    # further columns to keep
+# [items.columns]
+# item_id = "item_id"
+# title = "title"
+# text = "description"
+# categories = { column = "categories", split = "|" }
+
+# [[users]]
+# path = "users.csv"
+
+[interactions]
+# weights = { view = 1, purchase = 5 }   # types not named are ignored; without this every type weighs 1
+# minimum_value = { rating = 4 }         # below it, an event says nothing for the item
+
+# [text]
+# enabled = true               # vectors of texts by all-MiniLM-L6-v2; model = "folder" for another
+
+[recommenders.popularity]      # each table is a source of the blend; `type` names the recommender
+[recommenders.recent]
+type = "popularity"
+half_life_days = 7
+[recommenders.item_knn]
+[recommenders.als]
+[recommenders.ease]            # dense: up to about 20,000 items
+[recommenders.content_text]
+
+[blend]
+# constant = 5                 # of w / (constant + rank)
+# weights = "fit"              # chosen on validation; or { ease = 1, recent = 0.5 }
+# fallback = "popularity"      # fills lists, so that nobody gets an empty one
+
+[evaluation]
+# split = "temporal"           # temporal, rolling or leave_last_out
+# quantile = 0.9               # temporal: the first 90 % of the interactions are learned from
+# repeat_consumption = false   # true: what was seen may be recommended again
+
+[recommend]
+# k = 20                       # items in each user's list
+
+[serve]
+# port = 8000
+"""

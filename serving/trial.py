@@ -1,0 +1,166 @@
+"""Trials: every source fitted on a split's train and asked its queries; fits kept by content."""
+
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import polars as pl
+
+from profiles import manifest
+from profiles.schema import ContractError
+from recsys import models
+from recsys.dataset import Catalogue, Dataset, Queries
+from recsys.evaluation import queries
+from recsys.ranking import Ranked, top_k
+from recsys.recommender import BLOCK, NotApplicableError, Recommender
+from recsys.split import Split
+from serving.blend import fit_weights
+from serving.progress import Progress
+from serving.settings import Settings, SourceChoice
+from serving.words import Words
+
+
+@dataclass
+class Fits:
+    """Fitted recommenders by the content of what they were fitted on and with."""
+
+    folder: Path
+    used: set[str] = field(default_factory=set)
+
+    def fit(self, choice: SourceChoice, data_key: str, train: Dataset) -> Recommender:
+        """Return the fitted recommender, read back where the same fit was finished before."""
+        key = manifest.content_key(data_key, choice.describe())
+        self.used.add(key)
+        place = self.folder / key
+        if place.exists():
+            try:
+                manifest.verify(place)
+                return models.load(place / "state")
+            except ContractError:  # damaged: it is only a cache
+                self.drop(key)
+        recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
+        with manifest.building(place, {"fit": choice.describe(), "data": data_key}) as folder:
+            recommender.save(folder / "state", choice.type)
+        return recommender
+
+    def drop(self, key: str) -> None:
+        """Forget one fit."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def prune(self) -> None:
+        """Forget the fits that were not used since this object was made."""
+        for place in self.folder.glob("[!.]*"):
+            if place.name not in self.used:
+                self.drop(place.name)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A split, its queries, and what each source answered; `reasons` says why a source could not."""
+
+    split: Split
+    queries: Queries
+    recommenders: Mapping[str, Recommender]
+    rankings: Mapping[str, Ranked]
+    reasons: Mapping[str, str]
+    seconds: Mapping[str, float]
+
+    def truth_rows(self, catalogue: Catalogue) -> list[np.ndarray]:
+        """Return the true item rows of each query."""
+        users = self.split.truth.group_by("user_id", maintain_order=True).agg("item_id")
+        rows = dict(zip(users["user_id"].to_list(), users["item_id"].to_list(), strict=True))
+        return [catalogue.items.rows(rows[user]) for user in self.queries.ids]
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """What all trials of one snapshot share."""
+
+    catalogue: Catalogue
+    vectors: np.ndarray | None  # (items, d) of the items' texts
+    texts: pl.DataFrame  # user_id, text, timestamp: what users wrote
+    words: Words
+    settings: Settings
+    fits: Fits
+    snapshot: str
+    timeless: bool
+
+    def fit_all(
+        self, train: Dataset, data_key: str, progress: Progress, title: str
+    ) -> tuple[dict[str, Recommender], dict[str, str], dict[str, float]]:
+        """Fit every source; returns the fitted, the reasons of those that cannot be, and seconds taken."""
+        fitted: dict[str, Recommender] = {}
+        reasons: dict[str, str] = {}
+        seconds: dict[str, float] = {}
+        sources = self.settings.sources()
+        with progress.task(title, len(sources)) as advance:
+            for name, choice in sources.items():
+                start = perf_counter()
+                try:
+                    fitted[name] = self.fits.fit(choice, data_key, train)
+                    seconds[name] = perf_counter() - start
+                except NotApplicableError as error:
+                    reasons[name] = str(error)
+                advance(1)
+        if not fitted:
+            raise ContractError(f"no recommender can be fitted: {'; '.join(reasons.values())}")
+        return fitted, reasons, seconds
+
+    def dataset(self, interactions: pl.DataFrame, split: Split) -> Dataset:
+        """Return a split's train as a dataset."""
+        return Dataset.of(interactions, self.catalogue, split.at, self.vectors, self.timeless)
+
+    def run(self, split: Split, progress: Progress, title: str) -> Trial:
+        """Fit every source on the split's train and rank for its queries."""
+        train = self.dataset(split.train, split)
+        # One log cut at one moment by one protocol; leave-last-out cuts the same moment more than once.
+        cut = [self.settings.evaluation.split, split.name, len(split.train)]
+        key = manifest.content_key(self.snapshot, self.settings.text.model_dump(), cut)
+        fitted, reasons, seconds = self.fit_all(train, key, progress, f"{title}: fit")
+        vectors = self.words.users(split.users, self.texts, split.at)
+        limit = self.settings.recommend.history_limit
+        asked = queries(split, self.catalogue, self.settings.evaluation, vectors, limit)
+        rankings: dict[str, Ranked] = {}
+        depth = max(self.settings.blend.depth, *self.settings.evaluation.ks)  # as deep as a release looks
+        with progress.task(f"{title}: rank", len(fitted)) as advance:
+            for name, recommender in fitted.items():
+                rankings[name] = recommender.rank(asked, depth, self.catalogue)
+                advance(1)
+        return Trial(split, asked, fitted, rankings, reasons, seconds)
+
+
+def reference_ranking(path: Path, asked: Queries, catalogue: Catalogue, depth: int) -> Ranked:
+    """Rank a known answer (Parquet of user_id, item_id, score) under the masks every source meets."""
+    try:
+        known = pl.read_parquet(path).select(
+            *(pl.col(name).cast(pl.String) for name in ("user_id", "item_id")),
+            pl.col("score").cast(pl.Float32),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise ContractError(f"evaluation: reference {path}: {str(error).splitlines()[0]}") from None
+    users = pl.DataFrame({"user_id": asked.ids}).with_row_index("row")
+    cells = known.join(users, on="user_id")
+    columns = catalogue.items.rows(cells["item_id"])
+    scores = np.full((len(asked), len(catalogue.items)), np.nan, np.float32)
+    kept = columns >= 0
+    scores[cells["row"].to_numpy()[kept], columns[kept]] = cells["score"].to_numpy()[kept]
+    allowed = catalogue.candidates(asked.at)
+    allowed[asked.seen.rows, asked.seen.items] = False
+    parts = [top_k(scores[i : i + BLOCK], depth, allowed[i : i + BLOCK]) for i in range(0, len(asked), BLOCK)]
+    return Ranked(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
+
+
+def choose_weights(
+    trials: Sequence[Trial], able: Collection[str], catalogue: Catalogue, settings: Settings
+) -> dict[str, float]:
+    """Return the weights of the sources that are `able`: those configured, else those the trials favour."""
+    common = [n for n in settings.recommenders if n in able and all(n in t.rankings for t in trials)]
+    if isinstance(settings.blend.weights, dict):
+        return {n: w for n, w in settings.blend.weights.items() if w > 0 and n in common}
+    asked = [({n: t.rankings[n] for n in common}, t.truth_rows(catalogue)) for t in trials if len(t.queries)]
+    if not asked or not common:
+        return {n: 1 / len(common) for n in common}
+    return fit_weights(asked, settings.blend.constant, settings.blend.rounds)

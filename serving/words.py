@@ -1,0 +1,50 @@
+"""The words of users and requests as vectors, encoded at most once and only when something needs them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from nlp.embed import EmbeddingCache, embed, user_vectors
+from nlp.encoder import TextEncoder
+from profiles.texts import text_hash
+from serving.settings import TextConfig
+
+
+class Words:
+    """The text side of a workspace: an encoder that loads on first use, over a cache of vectors."""
+
+    def __init__(self, config: TextConfig, cache: Path) -> None:
+        self.config = config
+        self.path = cache
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """The encoder; building it loads no torch, encoding does."""
+        return TextEncoder(self.config)
+
+    @cached_property
+    def cache(self) -> EmbeddingCache:
+        """Vectors made so far."""
+        return EmbeddingCache(self.path)
+
+    def users(self, ids: Sequence[str], texts: pl.DataFrame, at: datetime) -> np.ndarray | None:
+        """Return the users' vectors from `texts` (user_id, text, timestamp), (n, d); None: nobody wrote."""
+        written = texts.filter(pl.col("timestamp") <= at, pl.col("text").str.strip_chars() != "")
+        if not self.config.enabled or not len(written):
+            return None
+        hashes = [text_hash(text) for text in written["text"]]
+        vectors = embed(written["text"].to_list(), self.encoder, self.cache)
+        of = dict(zip(hashes, vectors, strict=True))
+        owned = written.select("user_id", "timestamp", pl.Series("text_hash", hashes, dtype=pl.String))
+        return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
+
+    def query(self, text: str) -> np.ndarray | None:
+        """Return the vector of one request's words, (d,); None where they point nowhere."""
+        if not self.config.enabled or not text.strip():
+            return None
+        vector: np.ndarray = self.encoder.encode([text])[0]
+        return vector if vector.any() else None

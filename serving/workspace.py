@@ -1,0 +1,204 @@
+"""A workspace: one folder with the log, the snapshots, the releases and the answers, and its door.
+
+    store/events.db   exposures.db        rejected.parquet
+    embeddings.db                         evaluation.json  metrics.parquet
+    snapshots/ derived/ cache/fits/       recommendations.parquet  contributions.parquet
+    releases/                             settings.json  state.json
+
+`from serving import Workspace` is the door for notebooks.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from profiles import manifest
+from profiles.schema import ContractError
+from profiles.snapshot import Snapshot
+from profiles.store import EventStore, SQLiteStore
+from serving.release import Release, Releases
+from serving.settings import Settings, TextConfig
+from serving.settings import check as check_settings
+from serving.settings import load as load_settings
+from serving.words import Words
+
+# How files and folders are called until they are whole (profiles.manifest, serving.batch).
+UNFINISHED = (
+    *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json")),
+    *(f".{name}.parquet-*" for name in ("metrics", "rejected")),
+    *(f"{folder}/.*-*" for folder in ("snapshots", "derived/*", "cache/fits", "releases")),
+)
+
+
+class Workspace:
+    """Paths and parts of one workspace; opening it reads only its settings."""
+
+    def __init__(self, folder: str | Path, config: str | Path | None = None) -> None:
+        """Open `folder` with the settings of `config` (attune.toml), or with those it was last run with."""
+        self.folder = Path(folder)
+        self.config = None if config is None else Path(config).resolve()
+        if config is not None:
+            self.settings = load_settings(Path(config))
+            self.root = Path(config).resolve().parent
+        else:
+            self.settings, self.root = self._remembered()
+
+    def _remembered(self) -> tuple[Settings, Path]:
+        kept = _kept(self.folder)
+        try:
+            settings, problems = check_settings(kept["settings"])
+            root = Path(kept["root"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ContractError(_unreadable(self.folder, f"{error} is not as it was written")) from None
+        if settings is None or problems:
+            raise ContractError(_unreadable(self.folder, "; ".join(what for _, what in problems)))
+        return settings, root
+
+    def remember(self) -> None:
+        """Keep the settings in the workspace, so that later commands need no --config."""
+        if self.config is None:
+            return  # they were read from there
+        kept = {
+            "config": str(self.config),
+            "root": str(self.root),
+            "settings": self.settings.model_dump(mode="json"),
+        }
+        manifest.write_atomically(self.folder / "settings.json", json.dumps(kept, indent=2).encode())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the workspace against other runs, and sweep away what a killed one left half-written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ContractError(f"{self.folder}: another run is at work in it; wait for it") from None
+            for pattern in UNFINISHED:
+                for left in self.folder.glob(pattern):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield
+
+    @cached_property
+    def store(self) -> EventStore:
+        """The log and the catalogue."""
+        return SQLiteStore(self.folder / "store" / "events.db")
+
+    @cached_property
+    def exposures(self) -> EventStore:
+        """What was shown, in a file of its own: writing it never waits for the log."""
+        return SQLiteStore(self.folder / "store" / "exposures.db")
+
+    @cached_property
+    def words(self) -> Words:
+        """Texts as vectors."""
+        return Words(self.settings.text, self.folder / "embeddings.db")
+
+    def words_of(self, release: Release) -> Words:
+        """Texts as vectors the way a release reads them, whatever the settings say by now."""
+        config = TextConfig.model_validate(release.about["settings"]["text"])
+        return self.words if config == self.settings.text else Words(config, self.words.path)
+
+    @property
+    def releases(self) -> Releases:
+        """What was published."""
+        return Releases(self.folder / "releases")
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot."""
+        name = self.state().get("build", {}).get("snapshot")
+        if name is None:
+            raise ContractError(f"{self.folder}: nothing is built yet; run `attune build`")
+        folder = self.folder / "snapshots" / name
+        if not folder.is_dir():
+            raise ContractError(f"{folder}: the snapshot is gone; run `attune build`")
+        return Snapshot(folder)
+
+    def state(self) -> dict[str, Any]:
+        """Return what each stage left: its key and its result."""
+        path = self.folder / "state.json"
+        try:
+            state: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
+            if not all("key" in result for result in state.values()):
+                raise TypeError("a stage without key")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ContractError(f"{path}: not readable: {error}; delete it and run again") from None
+        return state
+
+    def finish(self, stage: str, key: str, result: Mapping[str, Any]) -> None:
+        """Remember that a stage has run for these inputs."""
+        state = self.state() | {stage: {"key": key, **result}}
+        manifest.write_atomically(self.folder / "state.json", json.dumps(state, indent=2).encode())
+
+    def read(self, name: str) -> pl.DataFrame:
+        """Return one of the workspace's Parquet files, such as recommendations."""
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise ContractError(f"{path}: not there yet; run `attune run`")
+        return pl.read_parquet(path)
+
+    @cached_property
+    def release(self) -> Release:
+        """The release that was active when it was first asked for."""
+        return self.releases.load_active()
+
+    def recommend(self, users: Sequence[str], k: int = 10, as_of: datetime | None = None) -> pl.DataFrame:
+        """Return RECOMMENDATIONS with titles for some users, from what the log says of them by now."""
+        from serving.engine import Engine
+
+        return Engine(self, self.release).recommendations(users, k, as_of)
+
+    def evaluate(self) -> pl.DataFrame:
+        """Return the evaluation's table (source, metric, k, mean, low, high, users), running it if needed."""
+        from serving.pipeline import Pipeline
+
+        Pipeline(self).run(("build", "evaluate"))
+        results = json.loads((self.folder / "evaluation.json").read_bytes())["results"]
+        return pl.DataFrame(results, infer_schema_length=None)
+
+    def profile(self, user_id: str) -> dict[str, Any]:
+        """Return what the log says of one user by now."""
+        from serving.engine import Engine
+
+        return Engine(self, self.release).profile(user_id)
+
+
+def settings_file(folder: Path, config: Path | None = None) -> Path | None:
+    """Choose attune.toml: `config`, else the one the workspace was last run with, else the one here.
+
+    None where the one it was run with is gone; the workspace then goes by what it remembers.
+    """
+    here = Path("attune.toml")
+    if config is not None or not (folder / "settings.json").exists():
+        return config or (here if here.exists() else None)
+    name = _kept(folder).get("config")
+    return Path(name) if isinstance(name, str) and Path(name).is_file() else None
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads((folder / "settings.json").read_bytes())
+    except FileNotFoundError:
+        raise ContractError(
+            f"{folder} is no workspace yet; `attune run --config attune.toml --workspace {folder}` makes one"
+        ) from None
+    except ValueError as error:
+        raise ContractError(_unreadable(folder, str(error))) from None
+    if not isinstance(kept, dict):
+        raise ContractError(_unreadable(folder, "it is no JSON object"))
+    return kept
+
+
+def _unreadable(folder: Path, why: str) -> str:
+    return f"{folder / 'settings.json'}: not readable: {why}; give --config attune.toml to write it anew"
