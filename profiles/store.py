@@ -63,6 +63,10 @@ class EventStore(ABC):
         """Return the sequence number of the last committed event, 0 when there is none."""
 
     @abstractmethod
+    def unwritable(self) -> str | None:
+        """Return why nothing can be committed now; None where it can."""
+
+    @abstractmethod
     def put(self, kind: Kind, frame: pl.DataFrame) -> int:
         """Insert or replace ITEMS or USERS by id; returns how many rows are new or changed."""
 
@@ -176,6 +180,15 @@ class SQLiteStore(EventStore):
     def watermark(self) -> int:
         (last,) = self._reader.execute("select coalesce(max(seq), 0) from events").fetchone()
         return int(last)
+
+    def unwritable(self) -> str | None:
+        try:
+            with self._writing() as connection:
+                connection.execute("insert or replace into marks values ('written', '')")
+                connection.execute("rollback")
+        except (OSError, sqlite3.Error) as error:
+            return str(error)
+        return None
 
     def put(self, kind: Kind, frame: pl.DataFrame) -> int:
         # A column of nulls alone has no type to remember; the mapping may have left it so.

@@ -1,15 +1,16 @@
 """The HTTP application: typed state, problems, and an explicit list of routes.
 
-Importing this loads neither torch nor transformers; a release whose text source is asked about words
-loads the encoder the first time, in a worker thread.
+Importing this loads neither torch nor transformers; a release with a text source loads the encoder when
+it is warmed. Answers are worked out on the event loop, where a few milliseconds cost less than a thread
+does; what waits for a disk or an encoder runs in a worker thread.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 from starlette.convertors import Convertor, register_url_convertor
@@ -17,6 +18,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from serving import problems
 from serving.engine import Engine
 from serving.exposures import ExposureLog
+from serving.requests import AHEAD
 from serving.workspace import Workspace
 
 log = logging.getLogger("attune.serving")
@@ -43,10 +45,10 @@ class Live:
 
     workspace: Workspace
     clock: Callable[[], datetime]
+    ahead: timedelta  # how far a client's clock may run before ours
     exposures: ExposureLog
     engine: Engine | None = None
     trouble: str | None = None  # why the pointed-to release is not the one answering
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def refresh(self) -> None:
         """Load the active release if it is not the one answering; keep the old one if it cannot be read."""
@@ -55,7 +57,7 @@ class Live:
             if name is None or (self.engine is not None and self.engine.release.name == name):
                 self.trouble = "no release is active" if name is None else None
                 return
-            engine = Engine(self.workspace, self.workspace.releases.load_active())
+            engine = Engine(self.workspace, self.workspace.releases.load_active(), self.ahead)
             engine.warm(self.clock())
             self.engine, self.trouble = engine, None
         except Exception as error:  # whatever ails a release, the one that answers goes on answering
@@ -64,13 +66,17 @@ class Live:
             self.trouble = str(error)
 
 
-def create_app(workspace: Workspace, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FastAPI:
-    """Build the application over a workspace. `clock` says what the moment of a request is."""
+def create_app(workspace: Workspace, clock: Callable[[], datetime] | None = None) -> FastAPI:
+    """Build the application over a workspace. `clock` says what the moment of a request is, if not now."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         serve = workspace.settings.serve
-        live = Live(workspace, clock, ExposureLog(workspace.exposures, serve.exposure_queue))
+        exposures = ExposureLog(workspace.exposures, serve.exposure_queue)
+        if clock is None:
+            live = Live(workspace, lambda: datetime.now(UTC), AHEAD, exposures)
+        else:  # a moment that is set is the past: nothing later than it counts
+            live = Live(workspace, clock, timedelta(0), exposures)
         live.refresh()
         app.state.live = live
 

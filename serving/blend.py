@@ -20,7 +20,7 @@ from recsys.ranking import Ranked
 from recsys.schema import RECOMMENDATIONS
 from serving.schema import CONTRIBUTIONS
 
-FALLBACK_WEIGHT = 1e-6  # keeps a filled-in item under every blended one, and its score explained
+FALLBACK = 1e-6  # of the smallest weight: a filled-in item stands under every blended one, explained alike
 WORDS = "words"  # the words of a request or, of a user who only wrote, their own
 
 
@@ -99,7 +99,7 @@ def fuse(
     used = [(name, ranked, weights[name]) for name, ranked in rankings.items() if weights.get(name, 0) > 0]
     if fallback is not None:
         name, ranked = fallback
-        used.append((f"fallback:{name}", ranked, FALLBACK_WEIGHT))
+        used.append((f"fallback:{name}", ranked, FALLBACK * min([w for _, _, w in used], default=1.0)))
     if not used:
         raise ContractError("blend: no source has a weight above 0")
     sources = tuple(name for name, _, _ in used)

@@ -235,15 +235,14 @@ def run(
 
 
 @app.command()
-def demo(workspace: Folder = Path("demo-workspace"), quiet: Quiet = False) -> None:
+def demo(workspace: Folder = Path("demo-workspace"), as_json: AsJson = False, quiet: Quiet = False) -> None:
     """Run everything on the embedded sample shop and show what came out."""
     from serving.demo import show, write_sample
+    from serving.pipeline import STAGES
 
-    config = write_sample(workspace, quiet)
-    _run(
-        workspace, config, ("ingest", "check", "build", "train", "evaluate", "recommend"), False, quiet, False
-    )
-    if not quiet:
+    config = write_sample(workspace, quiet or as_json)
+    _run(workspace, config, STAGES, as_json, quiet, False)
+    if not (quiet or as_json):
         show(_open(workspace, None))
 
 

@@ -8,7 +8,7 @@ knows is simply one without a past.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +44,10 @@ class Past:
 class Engine:
     """Answers from one release over one workspace's log."""
 
-    def __init__(self, workspace: "Workspace", release: Release) -> None:
+    def __init__(self, workspace: "Workspace", release: Release, ahead: timedelta = timedelta(0)) -> None:
+        """Answer from `release`; `ahead` is how far a client's clock may run before ours."""
         self.workspace = workspace
+        self._ahead = ahead
         self.release = release
         self._words = workspace.words_of(release)
         kept = release.about["settings"]
@@ -65,19 +67,25 @@ class Engine:
     def past(self, user_id: str, at: datetime, events: pl.DataFrame | None = None) -> Past:
         """Read a user's events up to `at`, or take those given instead.
 
-        The watermark is read first: every event up to it is in the answer.
+        The watermark is read first: every event up to it is in the answer. An event stamped by a clock
+        that runs ahead of ours has happened all the same: the moment moves to it.
         """
         at, watermark = at.astimezone(UTC), self.workspace.store.watermark()
+        until = at + self._ahead
         if events is None:
-            return Past(user_id, self.workspace.store.tail(user_id, EVERYTHING, at), at, watermark)
-        own = EVENTS.conform(events).filter(pl.col("timestamp") <= at).sort("timestamp", maintain_order=True)
-        return Past(user_id, own.with_columns(pl.lit(user_id).alias("user_id")), at, watermark)
+            own = self.workspace.store.tail(user_id, EVERYTHING, until)
+        else:
+            own = EVENTS.conform(events).filter(pl.col("timestamp") <= until)
+            own = own.sort("timestamp", maintain_order=True).with_columns(pl.lit(user_id).alias("user_id"))
+        latest = own["timestamp"].max()
+        assert latest is None or isinstance(latest, datetime)
+        return Past(user_id, own, at if latest is None else max(at, latest), watermark)
 
     def queries(self, pasts: Sequence[Past]) -> Queries:
         """Turn users into queries at one moment."""
         events = pl.concat([past.events for past in pasts])
         weighted = interactions(events, self._interactions)
-        ids, at = [past.user_id for past in pasts], pasts[0].at
+        ids, at = [past.user_id for past in pasts], max(past.at for past in pasts)
         written = events.filter(pl.col("text").is_not_null()).select("user_id", "text", "timestamp")
         vectors = None
         if len(written) and self.release.text_source() is not None:

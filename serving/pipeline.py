@@ -1,22 +1,19 @@
 """The stages from log to answers, each skipped while what it depends on has not changed.
 
-ingest → check → build → train → evaluate → recommend. A stage's key is a hash of its inputs' content
+ingest → check → build → train → recommend → evaluate. A stage's key is a hash of its inputs' content
 and of the settings it reads; `state.json` remembers the keys. Fits are kept by content as well, so an
 interrupted run goes on from the last finished fit, and train and evaluate share the fits they have in
-common.
+common. Evaluation comes last: a log too small to be judged still gets its lists.
 
 Weights are never chosen on what they are judged by: `evaluate` chooses them on splits made inside the
 train part of its first test split; `train` chooses the released ones on the newest splits, then refits
 every source on everything.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -24,22 +21,18 @@ import polars as pl
 from nlp.derive import derive, item_matrix
 from profiles import manifest
 from profiles.checks import Finding, Log, run_checks
-from profiles.schema import EVENTS, REJECTED, ContractError
+from profiles.schema import EVENTS, ContractError
 from profiles.snapshot import build as build_snapshot
-from profiles.sources import Kind as SourceKind
-from profiles.sources import SourceConfig, fingerprint, read
-from profiles.store import Acks, Kind
 from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import splits
-from serving import batch, report
+from serving import batch, ingest, report
 from serving.progress import Progress
 from serving.release import Release, publish
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
 from serving.workspace import Workspace
 
-STAGES = ("ingest", "check", "build", "train", "evaluate", "recommend")
-APPENDED = 50_000  # events between two moves of the progress bar
+STAGES = ("ingest", "check", "build", "train", "recommend", "evaluate")
 
 
 class Pipeline:
@@ -82,8 +75,7 @@ class Pipeline:
         """Hash what a stage depends on."""
         s, state = self.settings, self.workspace.state()
         if stage == "ingest":
-            prints = [fingerprint(source, self.workspace.root) for _, source in self._sources()]
-            return manifest.content_key(prints)
+            return ingest.key(self.workspace)
         read = state.get("ingest", {}).get("key")
         log = [self.workspace.store.watermark(), dict(self.workspace.store.marks()), read]
         if stage == "check":
@@ -122,46 +114,8 @@ class Pipeline:
         }.get(stage, [])
         return all((folder / name).is_file() for name in wanted)
 
-    def _sources(self) -> list[tuple[SourceKind, SourceConfig]]:
-        s = self.settings
-        kinds: list[tuple[SourceKind, tuple[SourceConfig, ...]]]
-        kinds = [("items", s.items), ("users", s.users), ("events", s.events)]
-        return [(kind, source) for kind, sources in kinds for source in sources]
-
     def _ingest(self, stage: str) -> dict[str, Any]:
-        store, now = self.workspace.store, datetime.now(UTC)
-        rejected, counts = [REJECTED.empty()], {"accepted": 0, "duplicates": 0, "items": 0, "users": 0}
-        catalogues: dict[Kind, list[pl.DataFrame]] = {"items": [], "users": []}
-        for kind, source in self._sources():
-            with self.progress.task(f"ingest: read {source.label}"):
-                found = read(source, kind, self.workspace.root, now)
-            for line in found.notes:
-                self.progress.say(f"  {line}")
-            rejected.append(found.rejected)
-            if kind != "events":
-                catalogues[kind].append(found.frame)
-                continue
-            if found.timeless:
-                store.mark("timeless", "yes")
-            with self.progress.task(f"ingest: store {source.label}", len(found.frame)) as advance:
-                for start in range(0, len(found.frame), APPENDED):
-                    part = found.frame[start : start + APPENDED]
-                    acks = store.append(part)
-                    counts["accepted"] += acks.count("accepted")
-                    counts["duplicates"] += acks.count("duplicate")
-                    rejected.append(_conflicts(source.label, part, acks, start))
-                    advance(len(part))
-        for kind, frames in catalogues.items():
-            if frames:
-                counts[kind] = store.put(kind, _merged(frames, f"{kind[:-1]}_id"))
-        refused = pl.concat(rejected)
-        _write(refused, self.workspace.folder / "rejected.parquet")
-        aside = f"; {len(refused):,} rows set aside in rejected.parquet" if len(refused) else ""
-        self.progress.say(
-            f"ingest: {counts['accepted']:,} new events, {counts['duplicates']:,} known already, "
-            f"{counts['items']:,} items and {counts['users']:,} users new or changed{aside}"
-        )
-        return counts | {"rejected": len(refused)}
+        return ingest.run(self.workspace, self.progress)
 
     def findings(self) -> list[Finding]:
         """Run the named checks on the log."""
@@ -248,12 +202,27 @@ class Pipeline:
         tests = self.tests
         fitted, reasons, _ = laboratory.fit_all(train, key, self.progress, "train")
         weights = choose_weights(tests, fitted, laboratory.catalogue, self.settings)
-        release = self.release(fitted, weights, {"as_of": snapshot.as_of.isoformat(), "left_out": reasons})
+        about = {
+            "as_of": snapshot.as_of.isoformat(),
+            "left_out": reasons,
+            "validation": self._validation(weights),
+        }
+        release = self.release(fitted, weights, about)
         name = publish(release, w.releases.root)
         w.releases.activate(name)
         shown = ", ".join(f"{source} {weight:.2f}" for source, weight in weights.items())
         self.progress.say(f"train: release {name} is active; blend: {shown}")
         return {"release": name, "weights": weights}
+
+    def _validation(self, weights: dict[str, float]) -> dict[str, float]:
+        """Return the mean NDCG of each source and the blend on the splits that chose the weights."""
+        if not self.tests:
+            return {}
+        rankings = [self._judged(trial, weights) for trial in self.tests]
+        config = self.settings.evaluation.model_copy(update={"metrics": ("ndcg",), "ks": (10,)})
+        settings = self.settings.model_copy(update={"evaluation": config})
+        found = report.results(self.tests, rankings, self.laboratory.catalogue, settings, weights)
+        return {row["source"]: round(row["mean"], 6) for row in found.table.iter_rows(named=True)}
 
     def release(self, fitted: Any, weights: dict[str, float], about: dict[str, Any]) -> Release:
         """Put fitted sources into a release that also knows the settings answers depend on."""
@@ -294,7 +263,7 @@ class Pipeline:
             rankings = [self._judged(trial, weights) for trial in tests]
             found = report.results(tests, rankings, laboratory.catalogue, self.settings, weights)
         folder = self.workspace.folder
-        _write(found.metrics, folder / "metrics.parquet")
+        self.workspace.write("metrics", found.metrics)
         manifest.write_atomically(folder / "evaluation.json", found.json())
         return {"weights": weights}
 
@@ -318,41 +287,3 @@ class Pipeline:
         users = batch.write(release, w.snapshot, w.words_of(release), self.settings, w.folder, self.progress)
         self.progress.say(f"recommend: {users:,} users in recommendations.parquet and contributions.parquet")
         return {"users": users, "release": release.name}
-
-
-def _conflicts(source: str, events: pl.DataFrame, acks: Acks, before: int) -> pl.DataFrame:
-    """Return as REJECTED the events whose id the store holds with other content.
-
-    `row` counts the source's events that were not rejected, of which `before` were stored already.
-    """
-    conflict = pl.Series([status == "conflict" for status in acks.statuses], dtype=pl.Boolean)
-    lost = events.filter(conflict)
-    return REJECTED.conform(
-        pl.DataFrame(
-            {
-                "source": pl.repeat(source, len(lost), dtype=pl.String, eager=True),
-                "file": pl.repeat("", len(lost), dtype=pl.String, eager=True),
-                "row": conflict.arg_true().cast(pl.Int64) + before + 1,
-                "problem": "event_id " + lost["event_id"] + " is in the log with other content",
-                "content": pl.Series([json.dumps(r, default=str) for r in lost.to_dicts()], dtype=pl.String),
-            }
-        )
-    )
-
-
-def _write(frame: pl.DataFrame, path: Path) -> None:
-    """Write Parquet in one step: readers see the old file or the new one."""
-    content = BytesIO()
-    frame.write_parquet(content)
-    manifest.write_atomically(path, content.getvalue())
-
-
-def _merged(frames: list[pl.DataFrame], key: str) -> pl.DataFrame:
-    """Join the rows of several sources by id; where two fill the same attribute, the first wins."""
-    merged = frames[0]
-    for frame in frames[1:]:
-        shared = [c for c in frame.columns if c in merged.columns and c != key]
-        merged = merged.join(frame, on=key, how="full", coalesce=True, suffix=" of the next")
-        merged = merged.with_columns(pl.coalesce(c, f"{c} of the next").alias(c) for c in shared)
-        merged = merged.drop(f"{c} of the next" for c in shared)
-    return merged

@@ -19,6 +19,11 @@ def places(text: str) -> dict[Place, int]:
     return _Reader(text).places
 
 
+def line_of(lines: dict[Place, int], place: Place) -> int:
+    """Return the line of a place, or of the nearest thing around it."""
+    return next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.places: dict[Place, int] = {}

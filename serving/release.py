@@ -73,15 +73,15 @@ class Release:
         because everything was seen may repeat what was seen.
         `rankings` may give the sources' rankings of the same queries, where they are known.
         """
-        k_deep = replace_depth(self.blend, k)
-        release = self if k_deep is self.blend else replace(self, blend=k_deep)
+        deep = _deep_enough(self.blend, k)
+        release = self if deep is self.blend else replace(self, blend=deep)
         found = dict(rankings or release.rankings(queries, self.weights, excluded))
         weights = dict(self.weights)
         asked, reader = _asked_in_words(queries, words), release.text_source()
         if asked is not None and reader is not None:
             source = release.recommenders[reader]
-            found[WORDS] = source.rank(asked, k_deep.depth, self.catalogue, True, excluded)
-            weights[WORDS] = self.blend.words_weight * (sum(self.weights.values()) or 1.0)
+            found[WORDS] = source.rank(asked, deep.depth, self.catalogue, True, excluded)
+            weights[WORDS] = self._words_weight
         fallback = release._fallback(queries, excluded)
         return fuse(found, weights, self.blend.constant, k, (self.blend.fallback, fallback))
 
@@ -99,13 +99,20 @@ class Release:
 
     def order(self, queries: Queries, rows: np.ndarray) -> Blended:
         """Return the items `rows` in the order of the blend, seen or not, available or not."""
-        found = {
-            name: _within(top_k(self.recommenders[name].score(queries, rows), len(rows)), rows)
-            for name in self.weights
-        }
+
+        def ordered(name: str, asked: Queries = queries) -> Ranked:
+            return _within(top_k(self.recommenders[name].score(asked, rows), len(rows)), rows)
+
+        found, weights = {name: ordered(name) for name in self.weights}, dict(self.weights)
+        asked, reader = _asked_in_words(queries, None), self.text_source()
+        if asked is not None and reader is not None:
+            found[WORDS], weights[WORDS] = ordered(reader, asked), self._words_weight
         fallback = self.blend.fallback
-        rest = _within(top_k(self.recommenders[fallback].score(queries, rows), len(rows)), rows)
-        return fuse(found, self.weights, self.blend.constant, len(rows), (fallback, rest))
+        return fuse(found, weights, self.blend.constant, len(rows), (fallback, ordered(fallback)))
+
+    @property
+    def _words_weight(self) -> float:
+        return self.blend.words_weight * (sum(self.weights.values()) or 1.0)
 
     def similar(self, queries: Queries, k: int, excluded: np.ndarray) -> Blended | None:
         """Return items for queries whose history is one item; None where no source reads histories."""
@@ -113,7 +120,7 @@ class Release:
         weights = weights or {n: 1.0 for n, r in self.recommenders.items() if r.reads_history}
         if not weights:
             return None
-        release = replace(self, blend=replace_depth(self.blend, k))
+        release = replace(self, blend=_deep_enough(self.blend, k))
         return fuse(release.rankings(queries, weights, excluded), weights, self.blend.constant, k)
 
     def text_source(self) -> str | None:
@@ -135,7 +142,7 @@ def _asked_in_words(queries: Queries, words: np.ndarray | None) -> Queries | Non
     return replace(queries, histories=Histories.empty(len(queries)), vectors=vectors.astype(np.float32))
 
 
-def replace_depth(blend: BlendConfig, k: int) -> BlendConfig:
+def _deep_enough(blend: BlendConfig, k: int) -> BlendConfig:
     """Return the blend looking at least k deep, so that long lists are not short of items."""
     return blend if k <= blend.depth else blend.model_copy(update={"depth": k})
 

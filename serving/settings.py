@@ -5,14 +5,12 @@ them together and turns what pydantic finds into lines a person can act on: file
 what would be right.
 """
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nlp.encoder import EncoderConfig
@@ -24,9 +22,9 @@ from recsys.evaluation import EvaluationConfig
 from recsys.models import RECOMMENDERS
 from recsys.recommender import RecommenderConfig
 from serving.blend import WORDS, BlendConfig
-from serving.places import Place, places
+from serving.mistakes import Problem, nearest, problems_of, say
+from serving.places import Place, line_of, places
 
-Problem = tuple[Place, str]
 NAME = re.compile(r"[a-z0-9_]+")
 RESERVED = ("blend", WORDS)  # what tables and contributions call something else
 
@@ -122,7 +120,7 @@ def choice(name: str, table: dict[str, Any]) -> SourceChoice:
     rest = dict(table)
     kind = rest.pop("type", name)
     if kind not in RECOMMENDERS:
-        raise ContractError(f"no recommender is called {kind!r}{_nearest(str(kind), list(RECOMMENDERS))}")
+        raise ContractError(f"no recommender is called {kind!r}{nearest(str(kind), list(RECOMMENDERS))}")
     return SourceChoice(type=kind, config=RECOMMENDERS[kind].config_class.model_validate(rest))
 
 
@@ -141,9 +139,16 @@ def load(path: Path) -> Settings:
     settings, problems = check(raw)
     if settings is None or problems:
         lines = places(text)
-        listed = sorted((_line(lines, place), what) for place, what in problems)
+        listed = sorted((line_of(lines, place), what) for place, what in problems)
         raise ContractError("\n".join(f"{path}, line {line}: {what}" for line, what in listed))
     return settings
+
+
+def where(config: Path | None, place: Place) -> str:
+    """Return "FILE, line N: " for a place in a configuration; nothing where there is no file to name."""
+    if config is None or not config.is_file():
+        return ""
+    return f"{config}, line {line_of(places(config.read_text('utf-8')), place)}: "
 
 
 def check(raw: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
@@ -155,7 +160,7 @@ def check(raw: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
         ServeConfig()
     except ValidationError as error:
         wrong = [
-            f"environment variable ATTUNE_SERVE_{str(e['loc'][0]).upper()}: {_say(e)}" for e in error.errors()
+            f"environment variable ATTUNE_SERVE_{str(e['loc'][0]).upper()}: {say(e)}" for e in error.errors()
         ]
         raise ContractError("\n".join(wrong)) from None
     problems: list[Problem] = []
@@ -173,14 +178,14 @@ def check(raw: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
             choice(name, table)
         except ValidationError as error:
             kind = RECOMMENDERS[table.get("type", name)].config_class
-            problems += _problems(error, raw, kind, place)
+            problems += problems_of(error, raw, kind, place)
         except ContractError as error:
             problems.append(((*place, "type"), str(error)))
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         known = [place[:2] for place, _ in problems]
-        return None, problems + [p for p in _problems(error, raw, Settings) if p[0][:2] not in known]
+        return None, problems + [p for p in problems_of(error, raw, Settings) if p[0][:2] not in known]
     return (None, problems) if problems else (settings, _contradictions(settings))
 
 
@@ -193,12 +198,12 @@ def _contradictions(settings: Settings) -> list[Problem]:
             (
                 ("blend", "fallback"),
                 f"fallback = {settings.blend.fallback!r} is no source"
-                f"{_nearest(settings.blend.fallback, names)}; or add a table [recommenders.…] of that name",
+                f"{nearest(settings.blend.fallback, names)}; or add a table [recommenders.…] of that name",
             )
         )
     if isinstance(settings.blend.weights, dict):
         found += [
-            (("blend", "weights", name), f"weight for {name!r}, which is no source{_nearest(name, names)}")
+            (("blend", "weights", name), f"weight for {name!r}, which is no source{nearest(name, names)}")
             for name in settings.blend.weights
             if name not in names
         ]
@@ -219,88 +224,3 @@ def _contradictions(settings: Settings) -> list[Problem]:
         what = f"reference = {reference!r} would be shown as {Path(reference).stem!r}, which is a source"
         found.append((("evaluation", "reference"), f"{what}; rename the file"))
     return found
-
-
-def _problems(error: ValidationError, raw: Any, model: type[BaseModel], prefix: Place = ()) -> list[Problem]:
-    """Turn what pydantic found into one line a place; what follows from a mistake inside is left out."""
-    lines: dict[Place, list[str]] = {}
-    for found in error.errors():
-        location = (*prefix, *found["loc"])
-        absent = location[-1:] if found["type"] == "missing" else ()
-        place = (*_written(raw, location[: len(location) - len(absent)]), *absent)
-        lines.setdefault(place, []).append(_explain(found, place, model, location))
-    inner = [place for place in lines if not any(p != place and p[: len(place)] == place for p in lines)]
-    return [(place, f"{_key(place)}: {'; or '.join(dict.fromkeys(lines[place]))}") for place in inner]
-
-
-def _explain(found: Any, place: Place, model: type[BaseModel], location: Place) -> str:
-    fields = _fields(model, location[:-1])
-    if found["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(str(place[-1]), list(fields))}"
-    if found["type"] == "missing":
-        return f"missing ({fields[str(location[-1])].description})"
-    if found["type"] == "tuple_type" and place in (("events",), ("items",), ("users",)):
-        return f"each source is a table of its own; write [[{place[0]}]]"
-    return _say(found)
-
-
-def _say(found: Any) -> str:
-    message = found["msg"].removeprefix("Value error, ")
-    message = f"{message[0].lower()}{message[1:]}"
-    got = found.get("input")
-    shown = "" if isinstance(got, dict | list | tuple) else f", not {got!r}"
-    return message.replace("tuple", "list").replace("dictionary", "table") + shown
-
-
-def _key(place: Place) -> str:
-    return ".".join(part for part in place if isinstance(part, str))
-
-
-def _written(raw: Any, location: Place) -> Place:
-    """Return the parts of a location that stand in the file: pydantic names members of unions as well."""
-    if not location:
-        return ()
-    head, rest = location[0], location[1:]
-    skipped = _written(raw, rest)
-    if not _reaches(raw, (head,)):
-        return skipped
-    taken = (head, *_written(raw[head], rest))
-    return max(taken, skipped, key=lambda place: (place[-1:] == location[-1:], len(place)))
-
-
-def _reaches(raw: Any, place: Place) -> bool:
-    """Whether the file has this place."""
-    for part in place:
-        inside = part in raw if isinstance(raw, dict) else isinstance(raw, list) and part in range(len(raw))
-        if not inside:
-            return False
-        raw = raw[part]
-    return True
-
-
-def _fields(model: type[BaseModel], location: Place) -> dict[str, FieldInfo]:
-    """Return the fields at a place inside a model, those of all members where it is a union."""
-    fields = dict(model.model_fields)
-    for part in location:
-        if part not in fields:
-            continue
-        inner = [a for a in _unfold(fields[str(part)].annotation) if isinstance(a, type)]
-        models = [a for a in inner if issubclass(a, BaseModel)]
-        if models:
-            fields = {name: field for m in models for name, field in m.model_fields.items()}
-    return fields
-
-
-def _unfold(annotation: Any) -> list[Any]:
-    arguments = getattr(annotation, "__args__", ())
-    return [annotation] if not arguments else [a for b in arguments for a in _unfold(b)]
-
-
-def _nearest(name: str, allowed: list[str]) -> str:
-    near = difflib.get_close_matches(name, allowed, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(allowed)}"
-
-
-def _line(lines: dict[Place, int], place: Place) -> int:
-    """Return the line of a place, or of the nearest thing around it."""
-    return next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,12 @@ class Workspace:
     def release(self) -> Release:
         """The release that was active when it was first asked for."""
         return self.releases.load_active()
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        """Replace one of the workspace's Parquet files in one step: readers see the old or the new."""
+        content = BytesIO()
+        frame.write_parquet(content)
+        manifest.write_atomically(self.folder / f"{name}.parquet", content.getvalue())
 
     def recommend(self, users: Sequence[str], k: int = 10, as_of: datetime | None = None) -> pl.DataFrame:
         """Return RECOMMENDATIONS with titles for some users, from what the log says of them by now."""

@@ -26,7 +26,8 @@ END = datetime.max.replace(tzinfo=UTC)
 async def post_events(request: Request) -> Response:
     """Append one event, a list, or {"events": [...]}: each is accepted, a duplicate, or rejected.
 
-    Without an event_id one is made, from the Idempotency-Key header where there is one, so that the
+    A call of which nothing was taken is a problem (409 where all are conflicts, else 422) with the same
+    members. Without an event_id one is made, from the Idempotency-Key header where there is one, so that the
     whole call can be sent again, and by chance where not.
     """
     given = await parsed(request)
@@ -61,15 +62,18 @@ async def post_events(request: Request) -> Response:
         if status == "conflict":
             problem = f"event_id {name!r} is in the log with other content"
             rejected.append({"index": place, "problem": problem})
-    return answer(
-        {
-            "accepted": statuses.count("accepted"),
-            "duplicates": statuses.count("duplicate"),
-            "rejected": sorted(rejected, key=lambda r: int(r["index"])),
-            "event_ids": _aligned(ids, places, len(given)),
-            "watermark": acks.watermark,
-        }
-    )
+    told: dict[str, Any] = {
+        "accepted": statuses.count("accepted"),
+        "duplicates": statuses.count("duplicate"),
+        "rejected": sorted(rejected, key=lambda r: int(r["index"])),
+        "event_ids": _aligned(ids, places, len(given)),
+        "watermark": acks.watermark,
+    }
+    if rejected and len(rejected) == len(given):
+        conflicts = "conflict" in statuses and len(statuses) == len(given)
+        why = f"no event was taken: {told['rejected'][0]['problem']}"
+        raise Problem(409 if conflicts else 422, "conflict" if conflicts else "invalid", why, **told)
+    return answer(told)
 
 
 def _event(item: Any) -> Event | str:

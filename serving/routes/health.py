@@ -1,5 +1,7 @@
 """/livez and /readyz."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from serving.problems import Problem
@@ -14,12 +16,15 @@ async def livez() -> Response:
     return answer({"status": "ok"})
 
 
-@router.get("/readyz", summary="A release is loaded and warmed, and the store can be read.")
+@router.get("/readyz", summary="A release is loaded and warmed, and the store can be written.")
 async def readyz(request: Request) -> Response:
     """Answer 200 where requests can be answered, 503 with what is missing where not."""
     state = live(request)
     if state.engine is None:
         raise Problem(503, "not_ready", state.trouble or "no release is active")
-    watermark = state.workspace.store.watermark()
+    store = state.workspace.store
+    if trouble := await asyncio.to_thread(store.unwritable):
+        raise Problem(503, "not_ready", f"the store cannot be written: {trouble}")
+    watermark = store.watermark()
     found = {"status": "ready", "release": state.engine.release.name, "watermark": watermark}
     return answer(found | {"trouble": state.trouble, "exposures_lost": state.exposures.lost})

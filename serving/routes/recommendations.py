@@ -1,5 +1,6 @@
 """POST /v1/recommendations and its short form."""
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -19,7 +20,9 @@ Answering = Annotated[Engine, Depends(engine)]
 )
 async def post_recommendations(request: Request, asked: Asked, engine: Answering) -> Response:
     """Rank for a user the log knows, or for the events given."""
-    return _recommend(request, asked, engine)
+    if asked.query_text is None:
+        return _recommend(request, asked, engine)
+    return await asyncio.to_thread(_recommend, request, asked, engine)  # it waits for the encoder
 
 
 @router.get("/users/{user_id:id}/recommendations", summary="The short form.")

@@ -553,10 +553,39 @@ def test_a_retry_adds_nothing(client: TestClient, shop: Workspace) -> None:
     assert other["accepted"] == 3
     assert not set(other["event_ids"]) & set(first[1]["event_ids"])
     # The same id with other content is another event, whoever gave the time.
-    clash = post(client, view("retries", "i0003", event_id="retry"), {**view("someone"), "event_id": "retry"})
+    both = [view("retries", "i0003", event_id="retry"), {**view("someone"), "event_id": "retry"}]
+    clash = problem(client.post("/v1/events", json=both), 409, "conflict")
     assert [r["index"] for r in clash["rejected"]] == [0, 1]
-    clash = post(client, view("retries", "i0003"), Idempotency_Key="key 1")
+    assert (clash["accepted"], clash["duplicates"]) == (0, 0)
+    key = {"Idempotency-Key": "key 1"}
+    clash = problem(client.post("/v1/events", json=view("retries", "i0003"), headers=key), 409, "conflict")
     assert [r["index"] for r in clash["rejected"]] == [0]
+    mixed = ok(client.post("/v1/events", json=[*both, view("retries", "i0004", event_id="retry 4")]))
+    assert (mixed["accepted"], [r["index"] for r in mixed["rejected"]]) == (1, [0, 1])
+
+
+def test_a_clock_that_runs_ahead_is_in_the_next_answer(workspace: Workspace) -> None:
+    """Read-your-writes holds for a client whose clock is an hour early, but not for a moment that is set."""
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    event = {"user_id": "early", "item_id": "i0003", "event_type": "purchase", "timestamp": soon}
+    with TestClient(create_app(workspace)) as client:
+        assert ok(client.post("/v1/events", json=event))["accepted"] == 1
+        answer = ok(client.post("/v1/recommendations", json={"user_id": "early", "k": 200}))
+        assert "cold_user" not in answer["degraded"]
+        assert "i0003" not in [item["item_id"] for item in answer["items"]]
+        assert ok(client.get("/v1/users/early/profile"))["profile"]["count_purchase_all"] == 1
+    now = datetime.now(UTC)
+    with TestClient(create_app(workspace, clock=lambda: now)) as client:
+        assert "cold_user" in ok(client.post("/v1/recommendations", json={"user_id": "early"}))["degraded"]
+
+
+def test_a_store_that_cannot_be_written_is_not_ready(workspace: Workspace) -> None:
+    with TestClient(create_app(workspace)) as client:
+        ok(client.get("/readyz"))
+        workspace.store._lock_path.unlink()  # type: ignore[attr-defined]
+        workspace.store._lock_path.mkdir()  # type: ignore[attr-defined]
+        assert "store" in problem(client.get("/readyz"), 503, "not_ready")["detail"]
+        ok(client.get("/livez"))
 
 
 def test_ids_are_made_and_returned(client: TestClient, shop: Workspace) -> None:
@@ -814,7 +843,7 @@ def test_a_release_that_fails_in_a_way_nobody_thought_of(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old one goes on answering, and the next good one is still picked up."""
-    live = Live(workspace, lambda: datetime.now(UTC), exposures=None)  # type: ignore[arg-type]
+    live = Live(workspace, lambda: datetime.now(UTC), timedelta(0), exposures=None)  # type: ignore[arg-type]
     live.refresh()
     assert live.engine is not None
     first, loaded = live.engine.release.name, workspace.release

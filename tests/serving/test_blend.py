@@ -14,7 +14,7 @@ from recsys.metrics import Context, measure, ndcg
 from recsys.ranking import Ranked
 from recsys.recommender import as_frame
 from recsys.schema import RECOMMENDATIONS
-from serving.blend import FALLBACK_WEIGHT, Blended, _cells, _ndcg, fit_weights, fuse
+from serving.blend import FALLBACK, Blended, _cells, _ndcg, fit_weights, fuse
 from serving.schema import CONTRIBUTIONS
 
 Lists = list[list[int]]  # rows by query, best first
@@ -51,6 +51,7 @@ def slow(
 ) -> list[list[tuple[int, float, dict[str, float]]]]:
     """Return per query (item, score, contribution by source): loops over the formula."""
     answers = []
+    least = min([weights[s] for s in lists if weights.get(s, 0) > 0], default=1.0)
     for q in range(len(next(iter(lists.values())))):
         parts: dict[int, dict[str, float]] = {}
         for source, by_query in lists.items():
@@ -60,7 +61,7 @@ def slow(
         if fallback is not None:
             for rank, item in enumerate(fallback[q], 1):
                 if item not in parts:
-                    parts[item] = {"fallback:f": FALLBACK_WEIGHT / (constant + rank)}
+                    parts[item] = {"fallback:f": FALLBACK * least / (constant + rank)}
         scored = [(item, float(np.float32(sum(by.values()))), by) for item, by in parts.items()]
         answers.append(sorted(scored, key=lambda s: (-s[1], s[0]))[:k])
     return answers
@@ -142,7 +143,7 @@ def test_nothing_listed_gives_empty_lists() -> None:
     blended = fuse({"a": empty}, {"a": 1.0}, 5.0, 4, ("f", ranked([[], [1]], 2)))
     assert blended.ranked.lengths.tolist() == [0, 1]
     recommendations, contributions = blended.frames(["u", "v"], Vocabulary(pl.Series(["x", "y"])))
-    assert recommendations.rows() == [("v", "y", 1, np.float32(FALLBACK_WEIGHT / 6), "blend")]
+    assert recommendations.rows() == [("v", "y", 1, np.float32(FALLBACK / 6), "blend")]
     assert contributions["source"].to_list() == ["fallback:f"]
 
 

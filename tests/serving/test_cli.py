@@ -198,7 +198,7 @@ def test_run_does_it_all_and_then_nothing(attune, small):
     assert "\n\n" not in first.err  # bars leave nothing where there is no terminal
     again = attune("run")
     assert again.err.splitlines() == [
-        f"{s}: up to date" for s in ("ingest", "check", "build", "train", "evaluate", "recommend")
+        f"{s}: up to date" for s in ("ingest", "check", "build", "train", "recommend", "evaluate")
     ]
     assert again.out == first.out
     assert "up to date" not in attune("run", "--force").err
@@ -207,7 +207,7 @@ def test_run_does_it_all_and_then_nothing(attune, small):
 def test_json_is_all_there_is_on_stdout_and_quiet_says_nothing(attune, small):
     ended = attune("run", "--json")
     found = json.loads(ended.out)
-    assert list(found) == ["ingest", "check", "build", "train", "evaluate", "recommend"]
+    assert list(found) == ["ingest", "check", "build", "train", "recommend", "evaluate"]
     assert all(stage["ran"] for stage in found.values())
     assert ended.err == ""
     assert found["ingest"]["accepted"] == 240

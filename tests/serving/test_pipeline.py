@@ -126,10 +126,10 @@ def test_the_same_rows_written_otherwise_fit_nothing_again(config, shop):
     [
         ("[recommend]\nk = 7\n", ["recommend"]),
         ("[serve]\nport = 9999\n", []),
-        ("[evaluation]\nquantile = 0.8\n", ["train", "evaluate", "recommend"]),
-        ("[blend]\nconstant = 20\n", ["train", "evaluate", "recommend"]),
-        ("[recommenders.popular2]\ntype = 'popularity'\n", ["train", "evaluate", "recommend"]),
-        ("[profiles]\nlast_items = 3\n", ["build", "train", "evaluate", "recommend"]),
+        ("[evaluation]\nquantile = 0.8\n", ["train", "recommend", "evaluate"]),
+        ("[blend]\nconstant = 20\n", ["train", "recommend", "evaluate"]),
+        ("[recommenders.popular2]\ntype = 'popularity'\n", ["train", "recommend", "evaluate"]),
+        ("[profiles]\nlast_items = 3\n", ["build", "train", "recommend", "evaluate"]),
     ],
 )
 def test_a_setting_runs_again_what_reads_it(config, added, stages):
@@ -140,7 +140,7 @@ def test_a_setting_runs_again_what_reads_it(config, added, stages):
 
 def test_event_weights_run_again_all_but_the_ingestion(config):
     config.write_text(SETTINGS.replace("purchase = 4", "purchase = 5"))
-    assert rerun(config) == ["check", "build", "train", "evaluate", "recommend"]
+    assert rerun(config) == ["check", "build", "train", "recommend", "evaluate"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_killed_again_and_again_it_ends_where_the_undisturbed_run_does(done, sho
 def test_an_interruption_inside_a_stage_leaves_nothing_half_done(done, shop, tmp_path, monkeypatch, stage):
     config = write(tmp_path, shop)
     reached = {
-        "ingest": "serving.pipeline._conflicts",
+        "ingest": "serving.ingest._conflicts",
         "check": "serving.pipeline.run_checks",
         "build": "profiles.snapshot.item_profiles",
         "train": "serving.release.Releases.activate",
