@@ -1,5 +1,7 @@
 """The demo: the sample shop of `profiles.simulate` through the whole chain, with its answer beside it."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,10 +85,12 @@ def show(workspace: "Workspace") -> None:
         console.print(f"\n[bold]{user}[/bold], lately: {'; '.join(liked) or 'only searched so far'}")
         for row in lists.filter(pl.col("user_id") == user).sort("rank").head(5).iter_rows(named=True):
             console.print(f"  {row['rank']}. {row['title']}", markup=False)
-    folder = workspace.folder
-    console.print(
-        f"\nNext:\n  attune serve --workspace {folder} --port 8000    answers over HTTP"
-        f"\n  attune show user {active[0]} --workspace {folder}    one user, and why"
-        "\n  attune init                                        a configuration for your own data",
-        markup=False,
-    )
+    attune = "attune" if shutil.which("attune") else sys.argv[0]
+    steps = {
+        f"{attune} serve --workspace {workspace.folder} --port 8000": "answers over HTTP",
+        f"{attune} show user {active[0]} --workspace {workspace.folder}": "one user, and why",
+        f"{attune} init": "a configuration for your own data",
+    }
+    width = max(map(len, steps))
+    lines = [f"  {command:{width}}  {what}" for command, what in steps.items()]
+    console.print("\n".join(["\nNext:", *lines]), markup=False, soft_wrap=True)

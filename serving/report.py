@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -27,6 +28,7 @@ class Results:
     comparisons: list[dict[str, Any]]
     reasons: Mapping[str, str]
     weights: Mapping[str, float]
+    reference: str | None  # the source that is a known answer
 
     def json(self) -> bytes:
         """Return evaluation.json. A source that could not be fitted is a row of nulls with its reason."""
@@ -37,6 +39,7 @@ class Results:
         found = {
             "split": self.split,
             "weights": self.weights,
+            "reference": self.reference,
             "results": rows,
             "comparisons": self.comparisons,
         }
@@ -77,6 +80,7 @@ def results(
         _compare(metrics, settings),
         reasons,
         weights,
+        None if config.reference is None else Path(config.reference).stem,
     )
 
 
@@ -107,44 +111,48 @@ def _compare(metrics: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
+SHOWN = ("ndcg", "recall", "hit_rate", "coverage", "novelty")
+
+
 def draw(found: Mapping[str, Any], title: str) -> Table:
     """Draw evaluation.json as a table: one row a source, the best NDCG first."""
     rows = found["results"]
     ks = sorted({row["k"] for row in rows})
     k = 10 if 10 in ks else ks[-1]
     value = {(r["source"], r["metric"]): r for r in rows if r["k"] == k}
-    metrics = [
-        m
-        for m in ("ndcg", "recall", "hit_rate", "mrr", "coverage", "novelty")
-        if any(m == key[1] for key in value)
-    ]
+    metrics = [m for m in SHOWN if any(m == metric for _, metric in value)]
+    first, *others = metrics
+    best = value[found["reference"], first]["mean"] if found["reference"] else None
     table = Table(title=title, title_justify="left", caption=_caption(found), caption_justify="left")
-    table.add_column("source")
-    for metric in metrics:
-        table.add_column(f"{metric}@{k}", justify="right")
-    table.add_column("95 % interval of " + metrics[0], justify="right")
-    table.add_column("weight", justify="right")
-    first = metrics[0]
-    order = sorted({r["source"] for r in rows}, key=lambda s: (-(value[s, first]["mean"] or 0.0), s))
-    for source in order:
+    table.add_column("source", no_wrap=True)
+    nearness = [f"of {found['reference']}"] if best else []
+    for name in (f"{first}@{k}", "95 % interval", *nearness, *(f"{m}@{k}" for m in others), "weight"):
+        table.add_column(name, justify="right")
+    for source in sorted({r["source"] for r in rows}, key=lambda s: (-(value[s, first]["mean"] or 0.0), s)):
         lead = value[source, first]
         if lead["mean"] is None:
-            table.add_row(source, *["–"] * (len(metrics) - 1), "–", lead.get("reason", ""), "–")
+            table.add_row(source, *["–"] * (len(table.columns) - 1))
             continue
-        cells = [f"{value[source, m]['mean']:.4f}" for m in metrics]
         span = "" if lead["low"] is None else f"{lead['low']:.4f} … {lead['high']:.4f}"
+        cells = [f"{lead['mean'] / best:.0%}"] if best else []
+        cells += [f"{value[source, m]['mean']:.4f}" for m in others]
         weight = found["weights"].get(source)
-        table.add_row(source, *cells, span, "" if weight is None else f"{weight:.2f}")
+        shown = "" if weight is None else f"{weight:.2f}"
+        table.add_row(source, f"{lead['mean']:.4f}", span, *cells, shown)
     return table
 
 
 def _caption(found: Mapping[str, Any]) -> str:
+    """Say in lines of their own what was asked, what was left out, and what could not be measured."""
     split = found["split"]
-    parts = [
-        f"{split['protocol']} split, {split['users']:,} users asked",
-        f"{split['cold_users']:,} without a past left out",
-        f"{split['seen_pairs']:,} seen pairs, {split['unavailable_pairs']:,} of items not yet there left out",
-        f"{split['unreachable_share']:.1%} of new pairs out of collaborative reach",
+    lines = [
+        f"{split['protocol']} split, {split['users']:,} users asked; {split['cold_users']:,} without a past "
+        "left out",
+        f"left out of the truth: {split['seen_pairs']:,} pairs seen before, "
+        f"{split['unavailable_pairs']:,} of items not yet there",
+        f"out of reach of collaborative recommenders: {split['unreachable_share']:.1%} of the new pairs",
     ]
-    leaks = f"\nThis protocol leaks: {split['leaks']}." if split["leaks"] else ""
-    return "; ".join(parts) + leaks
+    if split["leaks"]:
+        lines.append(f"this protocol leaks: {split['leaks']}")
+    reasons = {r["source"]: r["reason"] for r in found["results"] if r.get("reason")}
+    return "\n".join(lines + [f"{source}: {reason}" for source, reason in sorted(reasons.items())])

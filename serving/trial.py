@@ -106,7 +106,8 @@ class Laboratory:
                     reasons[name] = str(error)
                 advance(1)
         if not fitted:
-            raise ContractError(f"no recommender can be fitted: {'; '.join(reasons.values())}")
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            raise ContractError(f"no recommender can be fitted: {why}")
         return fitted, reasons, seconds
 
     def dataset(self, interactions: pl.DataFrame, split: Split) -> Dataset:

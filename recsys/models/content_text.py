@@ -29,7 +29,7 @@ class ContentText(Recommender):
 
     def _fit(self, train: Dataset) -> None:
         if train.vectors is None or np.isnan(train.vectors).all():
-            raise NotApplicableError("content_text: no item has a text; map `text` or `title` of the items")
+            raise NotApplicableError("no item has a text; map `text` or `title` of the items")
         self.vectors = _unit(train.vectors.astype(np.float32))
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:

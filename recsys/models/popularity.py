@@ -32,9 +32,7 @@ class Popularity(Recommender):
         weights = train.histories.weights.astype(np.float64)
         if self.config.half_life_days is not None:
             if train.timeless:
-                raise NotApplicableError(
-                    "popularity: half_life_days needs times, and this log has only an order"
-                )
+                raise NotApplicableError("half_life_days needs times, and this log has only an order")
             ages = (train.as_of - train.histories.times) / DAY
             weights *= 0.5 ** (ages / self.config.half_life_days)
         counts = np.bincount(train.histories.items, weights, minlength=len(train.items))

@@ -381,7 +381,8 @@ def test_what_the_data_lacks_is_said_or_not_needed(name, lopsided):
         except NotApplicableError as error:
             reason = str(error)
         if reason:
-            assert reason.startswith(f"{name}: ")
+            assert len(reason) > 20
+            assert not reason.startswith(name)  # whoever shows it names the source
         else:
             assert model.score(lopsided.queries()).shape == (23, 14)
 
