@@ -133,16 +133,24 @@ def init(
     print(f"{path} written: name your files in it, then run `attune run --config {path}`")  # noqa: T201
 
 
-@app.command()
-def ingest(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Read the sources into the log; what cannot be used is set aside with its reason."""
-    _run(workspace, config, ("ingest",), as_json, quiet, force)
+def _stage_command(name: str, what: str) -> None:
+    """Add the command that runs one stage, or with "run" all of them."""
+
+    def command(
+        workspace: Folder = DEFAULT_WORKSPACE,
+        config: Config = None,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+        force: Force = False,
+    ) -> None:
+        from serving.pipeline import STAGES
+
+        _run(workspace, config, STAGES if name == "run" else (name,), as_json, quiet, force)
+
+    app.command(name, help=what)(command)
+
+
+_stage_command("ingest", "Read the sources into the log; what cannot be used is set aside with its reason.")
 
 
 @app.command()
@@ -172,66 +180,13 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
-def build(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Build profiles and text vectors as of the log's last moment."""
-    _run(workspace, config, ("build",), as_json, quiet, force)
-
-
-@app.command()
-def train(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Fit the recommenders, choose the blend's weights, publish a release and activate it."""
-    _run(workspace, config, ("train",), as_json, quiet, force)
-
-
-@app.command()
-def evaluate(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Measure every source and the blend on splits of the log."""
-    _run(workspace, config, ("evaluate",), as_json, quiet, force)
-
-
-@app.command()
-def recommend(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Write every user's list to recommendations.parquet and contributions.parquet."""
-    _run(workspace, config, ("recommend",), as_json, quiet, force)
-
-
-@app.command()
-def run(
-    workspace: Folder = DEFAULT_WORKSPACE,
-    config: Config = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    force: Force = False,
-) -> None:
-    """Run every stage, skipping those whose inputs have not changed."""
-    from serving.pipeline import STAGES
-
-    _run(workspace, config, STAGES, as_json, quiet, force)
+_stage_command("build", "Build profiles and text vectors as of the log's last moment.")
+_stage_command(
+    "train", "Fit the recommenders, choose the blend's weights, publish a release and activate it."
+)
+_stage_command("evaluate", "Measure every source and the blend on splits of the log.")
+_stage_command("recommend", "Write every user's list to recommendations.parquet and contributions.parquet.")
+_stage_command("run", "Run every stage, skipping those whose inputs have not changed.")
 
 
 @app.command()
@@ -314,21 +269,30 @@ def releases_list(workspace: Folder = DEFAULT_WORKSPACE, as_json: AsJson = False
 
 @releases_app.command("activate")
 def releases_activate(
-    name: Annotated[str, typer.Argument(help="release to answer from")], workspace: Folder = DEFAULT_WORKSPACE
+    name: Annotated[str, typer.Argument(help="release to answer from")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    as_json: AsJson = False,
 ) -> None:
     """Answer from a release."""
     from serving.release import Releases
 
     Releases(workspace / "releases").activate(name)
-    print(f"{name} is active")  # noqa: T201
+    _print_active(name, as_json)
 
 
 @releases_app.command("rollback")
-def releases_rollback(workspace: Folder = DEFAULT_WORKSPACE) -> None:
+def releases_rollback(workspace: Folder = DEFAULT_WORKSPACE, as_json: AsJson = False) -> None:
     """Go back to the release that was active before."""
     from serving.release import Releases
 
-    print(f"{Releases(workspace / 'releases').rollback()} is active")  # noqa: T201
+    _print_active(Releases(workspace / "releases").rollback(), as_json)
+
+
+def _print_active(name: str, as_json: bool) -> None:
+    if as_json:
+        _print_json({"active": name})
+    else:
+        print(f"{name} is active")  # noqa: T201
 
 
 IDS = {"ignore_unknown_options": True}  # an id may begin with a minus

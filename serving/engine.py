@@ -88,7 +88,10 @@ class Engine:
         ids, at = [past.user_id for past in pasts], max(past.at for past in pasts)
         written = events.filter(pl.col("text").is_not_null()).select("user_id", "text", "timestamp")
         vectors = None
-        if len(written) and self.release.text_source() is not None:
+        reader = self.release.text_source()
+        # Own words count where their source has a weight, or where there is nothing else to go by.
+        silent = set(ids) - set(weighted.filter(pl.col("weight") > 0)["user_id"])
+        if len(written) and reader is not None and (reader in self.release.weights or silent):
             vectors = self._words.users(ids, written, at)
         shown = seen(weighted, self._seen)
         return self.release.catalogue.queries(ids, weighted, at, shown, vectors, self._limit)
