@@ -23,7 +23,7 @@ def write(
 ) -> int:
     """Write recommendations.parquet and contributions.parquet for every user; returns how many.
 
-    Both appear whole, at the end. Memory does not grow with the number of users.
+    Both appear whole, at the end. Beside the snapshot's events, memory holds USERS lists at a time.
     """
     users = snapshot.frame("user_profiles")["user_id"]
     kept = release.about["settings"]  # the release's own: the settings may have changed since
