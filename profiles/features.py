@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from profiles import engine
 from profiles.schema import microseconds
@@ -20,10 +20,13 @@ DAY = 86_400_000_000  # microseconds
 
 
 class FeaturesConfig(BaseModel):
-    """Windows, decays and list lengths of the profile."""
+    """Moment, windows, decays and list lengths of the profile."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    as_of: AwareDatetime | None = Field(
+        None, description="moment the profiles are built for, as 2026-01-31T00:00:00Z; none: the last event"
+    )
     windows_days: tuple[PositiveInt, ...] = Field(
         (1, 7, 30, 90), description="windows of the counts, in days"
     )

@@ -59,7 +59,9 @@ def build(
     as_of: datetime | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Snapshot:
-    """Build the snapshot of the log's events at or before `as_of` (default: the last event's moment).
+    """Build the snapshot of the log's events at or before `as_of`.
+
+    Without it the features' own `as_of` holds, and without either the moment of the last event.
 
     The folder under `root` is named by everything it depends on, so building the same again returns
     what is there. Holds the log's events in memory (about 0.3 GB a million).
@@ -69,7 +71,7 @@ def build(
     events = pl.concat([EVENTS.empty(), *store.scan(0, watermark)])
     if not len(events):
         raise ContractError("the log is empty: run `attune ingest` first, or check its rejected rows")
-    moment = as_of or events["timestamp"].max()
+    moment = as_of or features_config.as_of or events["timestamp"].max()
     assert isinstance(moment, datetime)
     if moment.tzinfo is None:
         raise ContractError(f"as_of = {moment}: a moment needs its time zone")
@@ -87,7 +89,7 @@ def build(
         ],
         [manifest.digest(frame.write_ndjson().encode()) for frame in (items, users)],
         interactions_config.model_dump(),
-        features_config.model_dump(),
+        features_config.model_dump(mode="json"),
         marks,
     )
     place = root / key
@@ -107,7 +109,7 @@ def build(
         "counts": {"events": len(events), "users": len(user_ids), "items": len(item_ids)},
         "attributes": "current",
         "interactions": interactions_config.model_dump(),
-        "features": features_config.model_dump(),
+        "features": features_config.model_dump(mode="json"),
     }
     with manifest.building(place, about) as folder:
         for name, frame in (

@@ -98,7 +98,13 @@ def test_the_manifest_says_what_is_in_it(store: SQLiteStore, root: Path) -> None
         "counts": {"events": 5, "users": 4, "items": 4},
         "attributes": "current",
         "interactions": {"weights": {"view": 1, "buy": 3}, "minimum_value": {}},
-        "features": {"windows_days": [1, 7], "half_life_days": 30, "affinities": 5, "last_items": 20},
+        "features": {
+            "as_of": None,
+            "windows_days": [1, 7],
+            "half_life_days": 30,
+            "affinities": 5,
+            "last_items": 20,
+        },
     }
     assert set(about["files"]) == {f"{name}.parquet" for name in FRAMES}
     assert snapshot.folder == root / snapshot.name

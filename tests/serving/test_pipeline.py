@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,28 @@ def test_a_setting_runs_again_what_reads_it(config, added, stages):
     config.write_text(SETTINGS + added)
     assert rerun(config) == stages
     assert rerun(config) == []
+
+
+def test_profiles_and_releases_as_of_an_earlier_moment(config, shop):
+    """Nothing later than the moment is in the snapshot, the release or the lists' masks."""
+    moment = shop.config.start + timedelta(days=40)
+    config.write_text(SETTINGS + f"[profiles]\nas_of = {moment.isoformat()}\n")
+    workspace, ran = run(config)
+    assert [stage for stage, it in ran.items() if it] == ["build", "train", "recommend", "evaluate"]
+    snapshot = workspace.snapshot
+    assert snapshot.as_of == moment
+    assert len(snapshot.frame("events")) == len(shop.events.filter(pl.col("timestamp") <= moment))
+    assert workspace.releases.load_active().about["as_of"] == moment.isoformat()
+    late = shop.items.filter(pl.col("available_from") > moment)["item_id"]
+    assert len(late) > 0
+    assert not workspace.read("recommendations")["item_id"].is_in(late.implode()).any()
+    assert Workspace(workspace.folder).settings.profiles.as_of == moment
+
+
+def test_a_moment_without_a_zone_is_refused(config):
+    config.write_text(SETTINGS + "[profiles]\nas_of = 2026-02-01T00:00:00\n")
+    with pytest.raises(ContractError, match=r"profiles\.as_of: input should have timezone info"):
+        run(config)
 
 
 def test_event_weights_run_again_all_but_the_ingestion(config):
