@@ -200,7 +200,7 @@ class Pipeline:
         )
         key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), "all")
         tests = self.tests
-        fitted, reasons, _ = laboratory.fit_all(train, key, self.progress, "train")
+        fitted, reasons = laboratory.fit_all(train, key, self.progress, "train")
         weights = choose_weights(tests, fitted, laboratory.catalogue, self.settings)
         about = {
             "as_of": snapshot.as_of.isoformat(),

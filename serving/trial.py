@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import polars as pl
@@ -66,7 +65,6 @@ class Trial:
     recommenders: Mapping[str, Recommender]
     rankings: Mapping[str, Ranked]
     reasons: Mapping[str, str]
-    seconds: Mapping[str, float]
 
     def truth_rows(self, catalogue: Catalogue) -> list[np.ndarray]:
         """Return the true item rows of each query."""
@@ -90,25 +88,22 @@ class Laboratory:
 
     def fit_all(
         self, train: Dataset, data_key: str, progress: Progress, title: str
-    ) -> tuple[dict[str, Recommender], dict[str, str], dict[str, float]]:
-        """Fit every source; returns the fitted, the reasons of those that cannot be, and seconds taken."""
+    ) -> tuple[dict[str, Recommender], dict[str, str]]:
+        """Fit every source; returns the fitted, and the reasons of those that cannot be."""
         fitted: dict[str, Recommender] = {}
         reasons: dict[str, str] = {}
-        seconds: dict[str, float] = {}
         sources = self.settings.sources()
         with progress.task(title, len(sources)) as advance:
             for name, choice in sources.items():
-                start = perf_counter()
                 try:
                     fitted[name] = self.fits.fit(choice, data_key, train)
-                    seconds[name] = perf_counter() - start
                 except NotApplicableError as error:
                     reasons[name] = str(error)
                 advance(1)
         if not fitted:
             why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise ContractError(f"no recommender can be fitted: {why}")
-        return fitted, reasons, seconds
+        return fitted, reasons
 
     def dataset(self, interactions: pl.DataFrame, split: Split) -> Dataset:
         """Return a split's train as a dataset."""
@@ -120,7 +115,7 @@ class Laboratory:
         # One log cut at one moment by one protocol; leave-last-out cuts the same moment more than once.
         cut = [self.settings.evaluation.split, split.name, len(split.train)]
         key = manifest.content_key(self.snapshot, self.settings.text.model_dump(), cut)
-        fitted, reasons, seconds = self.fit_all(train, key, progress, f"{title}: fit")
+        fitted, reasons = self.fit_all(train, key, progress, f"{title}: fit")
         vectors = self.words.users(split.users, self.texts, split.at)
         limit = self.settings.recommend.history_limit
         asked = queries(split, self.catalogue, self.settings.evaluation, vectors, limit)
@@ -130,7 +125,7 @@ class Laboratory:
             for name, recommender in fitted.items():
                 rankings[name] = recommender.rank(asked, depth, self.catalogue)
                 advance(1)
-        return Trial(split, asked, fitted, rankings, reasons, seconds)
+        return Trial(split, asked, fitted, rankings, reasons)
 
 
 def reference_ranking(path: Path, asked: Queries, catalogue: Catalogue, depth: int) -> Ranked:
