@@ -124,13 +124,16 @@ def fingerprint(source: SourceConfig, root: Path) -> str:
 
 def locate(source: SourceConfig, root: Path) -> tuple[list[Path], list[str]]:
     """Return the files of the first path that exists, and a note where an optional one does not."""
-    tried = []
+    tried: list[str] = []
+    missing: set[str] = set()
     for path in source.paths:
         unset = [name for name in VARIABLE.findall(path) if name not in os.environ]
         if unset:
-            tried.append(
-                f"{path} names ${{{unset[0]}}}, which is not set; set it to the folder or file meant"
-            )
+            if unset[0] not in missing:  # told once for all alternatives
+                missing.add(unset[0])
+                tried.append(
+                    f"{path} names ${{{unset[0]}}}, which is not set; set it to the folder or file meant"
+                )
             continue
         file = root / Path(VARIABLE.sub(lambda found: os.environ[found[1]], path)).expanduser()
         if file.is_dir():
