@@ -13,12 +13,11 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from profiles.schema import ContractError, Frame, column
+from profiles.schema import DAY, ContractError, Frame, column
 from profiles.texts import text_hash
 
 CHUNK = 1000  # texts encoded between two writes: what an interrupted run loses at most
 ASKED = 10_000  # hashes in one question to the cache
-DAY = 86_400e6  # microseconds
 
 
 class Encodes(Protocol):

@@ -5,16 +5,14 @@ FAIL: nothing good can be built on this log. WARN: it can, but look at it first.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import polars as pl
 
-from profiles.schema import TIME
+from profiles.schema import AHEAD, EARLIEST, TIME
 
 Level = Literal["PASS", "WARN", "FAIL"]
-EARLIEST = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
-CLOCKS = timedelta(days=1)  # clocks and zones differ by less
 HEAVY_SHARE, HEAVY_EVENTS = 0.05, 1000
 LONGEST_SILENCE = 7  # days without an event, within the log
 ONE_CLICK = ["user_id", "item_id", "event_type", "timestamp"]
@@ -98,7 +96,7 @@ def times_in_range(log: Log) -> Finding:
 def future_times(log: Log) -> Finding:
     """No event lies more than a day ahead."""
     times = log.events["timestamp"]
-    late = times.filter(times > log.now + CLOCKS)
+    late = times.filter(times > log.now + AHEAD)
     if log.timeless or late.is_empty():
         return Finding("future_times", "PASS", 0, "none lies in the future")
     message = f"{late.len():,} events lie in the future"

@@ -14,9 +14,7 @@ import polars as pl
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from profiles import engine
-from profiles.schema import microseconds
-
-DAY = 86_400_000_000  # microseconds
+from profiles.schema import DAY, TIME, microseconds
 
 
 class FeaturesConfig(BaseModel):
@@ -69,8 +67,6 @@ def counts(event_types: Sequence[str], config: FeaturesConfig) -> dict[str, Feat
     }
 
 
-_TIME = pl.Datetime("us", "UTC")
-
 USER_FEATURES: dict[str, Feature] = {
     "events": Feature(lambda _: pl.len(), pl.UInt32(), "events", 0, "everything the user did"),
     "active_days": Feature(
@@ -90,8 +86,8 @@ USER_FEATURES: dict[str, Feature] = {
         0,
         "different items touched",
     ),
-    "first_event": Feature(lambda _: pl.col("timestamp").min(), _TIME, "UTC", None, "first event"),
-    "last_event": Feature(lambda _: pl.col("timestamp").max(), _TIME, "UTC", None, "latest event"),
+    "first_event": Feature(lambda _: pl.col("timestamp").min(), TIME, "UTC", None, "first event"),
+    "last_event": Feature(lambda _: pl.col("timestamp").max(), TIME, "UTC", None, "latest event"),
     "recency_days": Feature(
         lambda _: pl.col("age_days").min(), pl.Float64(), "days", None, "time since the latest event"
     ),
@@ -109,8 +105,8 @@ ITEM_FEATURES: dict[str, Feature] = {
     "distinct_users": Feature(
         lambda _: pl.col("user_id").n_unique(), pl.UInt32(), "users", 0, "different users who touched it"
     ),
-    "first_event": Feature(lambda _: pl.col("timestamp").min(), _TIME, "UTC", None, "first event"),
-    "last_event": Feature(lambda _: pl.col("timestamp").max(), _TIME, "UTC", None, "latest event"),
+    "first_event": Feature(lambda _: pl.col("timestamp").min(), TIME, "UTC", None, "first event"),
+    "last_event": Feature(lambda _: pl.col("timestamp").max(), TIME, "UTC", None, "latest event"),
     "recency_days": Feature(
         lambda _: pl.col("age_days").min(), pl.Float64(), "days", None, "time since the latest event"
     ),

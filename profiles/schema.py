@@ -15,6 +15,9 @@ import polars as pl
 
 TIME = pl.Datetime("us", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # an event before this has its time in another unit
+AHEAD = timedelta(days=1)  # clocks and zones differ; an event later than this after now is an error
+DAY = 86_400_000_000  # microseconds
 
 
 def microseconds(moment: datetime) -> int:

@@ -15,11 +15,10 @@ import polars as pl
 from profiles.casting import TimeUnit, as_order, as_time, cast
 from profiles.events import event_digest
 from profiles.mapping import Column, Target, pick
-from profiles.schema import EVENTS, REJECTED, TIME, ContractError, Frame
+from profiles.schema import EARLIEST, EVENTS, REJECTED, TIME, ContractError, Frame
 
 FILE, ROW = "file of row", "row in file"  # where a row stands: which of the files, and its number from 1
 GIVEN = " as given"
-EARLIEST = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
 
 
 @dataclass(frozen=True)

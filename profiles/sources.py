@@ -8,7 +8,7 @@ import glob
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ from profiles.casting import TimeUnit
 from profiles.events import assign_ids
 from profiles.files import Format, load
 from profiles.mapping import Columns, Name, complete
-from profiles.schema import EVENTS, ITEMS, REJECTED, USERS, ContractError, Frame
+from profiles.schema import AHEAD, EVENTS, ITEMS, REJECTED, USERS, ContractError, Frame
 from profiles.screening import (
     FILE,
     ROW,
@@ -37,7 +37,6 @@ from profiles.screening import (
 Kind = Literal["events", "items", "users"]
 FRAMES: dict[Kind, Frame] = {"events": EVENTS, "items": ITEMS, "users": USERS}
 VARIABLE = re.compile(r"\$\{(\w+)\}")
-TOLERANCE = timedelta(days=1)  # clocks and zones differ; an event later than this after now is an error
 
 
 class SourceConfig(BaseModel):
@@ -178,7 +177,7 @@ def _read(source: SourceConfig, kind: Kind, files: list[Path], notes: list[str],
         count += work.height
         raws.append(raw)
         parts.append(
-            screen_events(work, now + TOLERANCE, timeless)
+            screen_events(work, now + AHEAD, timeless)
             if kind == "events"
             else screen_rows(work, frame.key[0])
         )

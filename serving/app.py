@@ -15,10 +15,10 @@ from datetime import UTC, datetime, timedelta
 from fastapi import FastAPI
 from starlette.convertors import Convertor, register_url_convertor
 
+from profiles.schema import AHEAD
 from serving import problems
 from serving.engine import Engine
 from serving.exposures import ExposureLog
-from serving.requests import AHEAD
 from serving.workspace import Workspace
 
 log = logging.getLogger("attune.serving")

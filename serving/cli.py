@@ -106,7 +106,9 @@ def _run(
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))  # noqa: T201
+    from serving.progress import print_json
+
+    print_json(value)
 
 
 def _print_table(workspace: "Workspace") -> None:

@@ -1,7 +1,9 @@
 """Progress for people: a bar on stderr for what takes longer than a moment, nothing when it is not wanted."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -43,3 +45,8 @@ class Progress:
         with Bars(*columns, console=self.console, transient=True, disable=not self._drawn) as bars:
             task = bars.add_task(title, total=total)
             yield lambda steps: bars.advance(task, steps)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout, for machines."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))  # noqa: T201

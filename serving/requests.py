@@ -5,18 +5,17 @@ a field that means nothing 422, whatever the Content-Type says.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from profiles.schema import AHEAD, EARLIEST
 from serving.problems import Problem, invalid
 
 BODY_LIMIT = 1 << 20  # bytes
-EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-AHEAD = timedelta(days=1)  # clocks differ
 NOT_YET = ("blend", "filter", "boosts", "pins", "quotas", "diversity", "explore", "as_of")
 
 Id = Annotated[str, Field(min_length=1, max_length=1024)]

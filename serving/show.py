@@ -1,6 +1,5 @@
 """Printing one user or one item for a person, or as JSON for a machine."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from profiles.schema import ContractError
 from serving.engine import Engine
+from serving.progress import print_json
 from serving.workspace import Workspace
 
 
@@ -21,7 +21,7 @@ def print_user(workspace: Workspace, user_id: str, k: int, as_json: bool) -> Non
         raise ContractError(f"nothing is known of user {user_id!r}")
     answer = engine.recommend(engine.past(user_id, datetime.now(UTC)), k, explain=True)
     if as_json:
-        _print_json(found | {"recommendations": answer["items"]})
+        print_json(found | {"recommendations": answer["items"]})
         return
     console = Console(highlight=False, markup=False)  # an id may look like markup
     console.print(f"user {user_id}", style="bold")
@@ -48,7 +48,7 @@ def print_item(workspace: Workspace, item_id: str, k: int, as_json: bool) -> Non
     row = profile.drop("item_id").row(0, named=True) if len(profile) else {}
     titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
     if as_json:
-        _print_json({**attributes.row(0, named=True), "profile": row, "similar": near["items"]})
+        print_json({**attributes.row(0, named=True), "profile": row, "similar": near["items"]})
         return
     console = Console(highlight=False, markup=False)
     console.print(f"item {item_id}", style="bold")
@@ -85,7 +85,3 @@ def _say(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))  # noqa: T201

@@ -3,10 +3,9 @@
 import numpy as np
 from pydantic import Field, PositiveFloat
 
+from profiles.schema import DAY
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
-
-DAY = 86_400_000_000  # microseconds
 
 
 class PopularityConfig(RecommenderConfig):
