@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench reliability clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml
@@ -21,6 +21,13 @@ lint: .venv/installed
 
 test: lint
 	$(BIN)/pytest
+
+bench: .venv/installed
+	for name in log profiles ingest lookup; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+
+# Hours: 10,000 kills of ingesting processes, a million sends of a retry storm.
+reliability: .venv/installed
+	ATTUNE_TRIALS=10000 $(BIN)/pytest tests/reliability tests/profiles/test_sandbox.py
 
 clean:
 	rm -rf .venv demo-workspace build *.egg-info

@@ -89,6 +89,19 @@ class EmbeddingCache:
                 ((name, encoder, blob) for name, blob in zip(hashes, blobs, strict=True)),
             )
 
+    def forget(self, hashes: Sequence[str]) -> None:
+        """Take the vectors of these texts out, of every encoder, their bytes included."""
+        if not hashes:
+            return
+        with self._open() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            with connection:
+                connection.executemany(
+                    "DELETE FROM text_embeddings WHERE text_hash = ?", ((name,) for name in hashes)
+                )
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def frame(self, encoder: str, dimension: int) -> pl.DataFrame:
         """Return everything one encoder wrote as TEXT_EMBEDDINGS, ordered by hash."""
         with self._open() as connection:

@@ -1,5 +1,6 @@
 """What makes an event itself: the hash of its content, and the id made from it."""
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 import polars as pl
@@ -8,7 +9,12 @@ from profiles.schema import EVENTS
 
 
 def event_digest(frame: pl.DataFrame) -> pl.Series:
-    """Return the BLAKE2b-128 of each EVENTS row's content, its id left out, as 32 hexadecimal digits.
+    """Return the BLAKE2b-128 of each EVENTS row's content, its id left out, as 32 hexadecimal digits."""
+    return event_hash(frame).bin.encode("hex")
+
+
+def event_hash(frame: pl.DataFrame) -> pl.Series:
+    """Return the BLAKE2b-128 of each EVENTS row's content, its id left out, as 16 bytes.
 
     Content is `name=length:value;` for each column that is not null, so null differs from empty, no
     value can pass for two, and a column that EVENTS may gain later changes no hash until it is used.
@@ -25,8 +31,13 @@ def event_digest(frame: pl.DataFrame) -> pl.Series:
         else:
             text = column
         parts.append(pl.format("{}={}:{};", pl.lit(name), text.str.len_bytes(), text))
-    content = frame.select(pl.concat_str(parts, ignore_nulls=True)).to_series()
-    return pl.Series([blake2b(row.encode(), digest_size=16).hexdigest() for row in content], dtype=pl.String)
+    return hashes(frame.select(pl.concat_str(parts, ignore_nulls=True)).to_series())
+
+
+def hashes(texts: pl.Series, start: bytes = b"") -> pl.Series:
+    """Return the BLAKE2b-128 of `start` and each text, as 16 bytes."""
+    content = texts.cast(pl.Binary).to_list()
+    return pl.Series(texts.name, list(_hashed(content, start)), dtype=pl.Binary)
 
 
 def assign_ids(frame: pl.DataFrame, source: str) -> pl.DataFrame:
@@ -37,12 +48,23 @@ def assign_ids(frame: pl.DataFrame, source: str) -> pl.DataFrame:
     if "event_id" not in frame.columns:
         frame = frame.with_columns(event_id=pl.lit(None, pl.String))
     bare = frame["event_id"].is_null()
-    digests = event_digest(frame.filter(bare))
+    digests = event_hash(frame.filter(bare))
     nth = digests.to_frame("digest").select(pl.int_range(pl.len()).over("digest")).to_series()
-    start = blake2b(f"{len(source.encode())}:{source};".encode(), digest_size=16)
-    ids = []
-    for digest, place in zip(digests, nth, strict=True):
-        hashed = start.copy()
-        hashed.update(f"{digest}{place}".encode())
-        ids.append(hashed.hexdigest())
-    return frame.with_columns(event_id=frame["event_id"].scatter(bare.arg_true(), ids))
+    return frame.with_columns(
+        event_id=frame["event_id"].scatter(bare.arg_true(), event_ids(digests, nth, source))
+    )
+
+
+def event_ids(digests: pl.Series, nth: pl.Series, source: str) -> pl.Series:
+    """Return the ids of rows of a source by their event_hash and how many rows like them came before."""
+    texts = digests.bin.encode("hex").alias("hex").to_frame().select(pl.concat_str("hex", nth.alias("nth")))
+    start = f"{len(source.encode())}:{source};".encode()
+    return hashes(texts.to_series(), start).bin.encode("hex")
+
+
+def _hashed(content: Iterable[bytes], start: bytes) -> Iterator[bytes]:
+    begun = blake2b(start, digest_size=16)
+    for part in content:
+        hashed = begun.copy()  # quicker than another beginning
+        hashed.update(part)
+        yield hashed.digest()

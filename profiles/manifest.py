@@ -40,17 +40,16 @@ def content_key(*parts: object) -> str:
 
 @contextmanager
 def building(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield an empty folder; on success seal it with `about` and rename it to `place`.
+    """Yield an empty folder; on success seal it with `about` as it is then and rename it to `place`.
 
     On an error nothing is left. A folder that is already at `place` has the same content by its name
     and stays.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    facts = dict(about)
     try:
         yield folder
-        _seal(folder, facts)
+        _seal(folder, dict(about))
         if not place.exists():
             folder.chmod(0o755)
             try:

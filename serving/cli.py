@@ -8,11 +8,22 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiles import threads
+from serving.cli_options import (
+    DEFAULT_WORKSPACE,
+    AsJson,
+    Config,
+    Folder,
+    Force,
+    Quiet,
+    open_workspace,
+    print_json,
+)
+from serving.cli_upkeep import add_upkeep
 
 if TYPE_CHECKING:
     from serving.workspace import Workspace
@@ -27,16 +38,6 @@ releases_app = typer.Typer(no_args_is_help=True, help="List, activate and roll b
 show_app = typer.Typer(no_args_is_help=True, help="What the log says of a user or an item.")
 app.add_typer(releases_app, name="releases")
 app.add_typer(show_app, name="show")
-
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="attune.toml; default: what the workspace was run with")
-]
-Folder = Annotated[Path, typer.Option("--workspace", "-w", help="folder that holds everything")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress and no news")]
-Force = Annotated[bool, typer.Option("--force", help="run even if nothing has changed")]
-
-DEFAULT_WORKSPACE = Path("workspace")
 
 
 def main() -> None:
@@ -83,32 +84,20 @@ def _options(
         threads.use(cores)
 
 
-def _open(workspace: Path, config: Path | None) -> "Workspace":
-    from serving.workspace import Workspace, settings_file
-
-    return Workspace(workspace, settings_file(workspace, config))
-
-
 def _run(
     workspace: Path, config: Path | None, stages: tuple[str, ...], as_json: bool, quiet: bool, force: bool
 ) -> None:
     from serving.pipeline import Pipeline
     from serving.progress import Progress
 
-    opened = _open(workspace, config)
+    opened = open_workspace(workspace, config)
     pipeline = Pipeline(opened, Progress(quiet or as_json))
     pipeline.run(stages, force)
     if as_json:
         state = opened.state()
-        _print_json({stage: {"ran": pipeline.ran[stage], **state[stage]} for stage in stages})
+        print_json({stage: {"ran": pipeline.ran[stage], **state[stage]} for stage in stages})
     elif not quiet and "evaluate" in stages:
         _print_table(opened)
-
-
-def _print_json(value: Any) -> None:
-    from serving.progress import print_json
-
-    print_json(value)
 
 
 def _print_table(workspace: "Workspace") -> None:
@@ -170,9 +159,9 @@ def check(
 
     from serving.pipeline import Pipeline
 
-    findings = Pipeline(_open(workspace, config)).findings()
+    findings = Pipeline(open_workspace(workspace, config)).findings()
     if as_json:
-        _print_json([asdict(f) for f in findings])
+        print_json([asdict(f) for f in findings])
     elif not quiet:
         table = Table("", "check", "found", "advice")
         for f in findings:
@@ -200,7 +189,7 @@ def demo(workspace: Folder = Path("demo-workspace"), as_json: AsJson = False, qu
     config = write_sample(workspace, quiet or as_json)
     _run(workspace, config, STAGES, as_json, quiet, False)
     if not (quiet or as_json):
-        show(_open(workspace, None))
+        show(open_workspace(workspace, None))
 
 
 @app.command()
@@ -218,7 +207,7 @@ def serve(
     from profiles.schema import ContractError
     from serving.app import create_app
 
-    opened = _open(workspace, config)
+    opened = open_workspace(workspace, config)
     host, port = host or opened.settings.serve.host, opened.settings.serve.port if port is None else port
     local = host == "localhost" or (
         host.replace(".", "").isdigit() and ipaddress.ip_address(host).is_loopback
@@ -235,7 +224,7 @@ def doctor(workspace: Folder = DEFAULT_WORKSPACE, config: Config = None, as_json
 
     lines = examine(workspace, config)
     if as_json:
-        _print_json([{"part": p, "level": level, "message": m} for p, level, m in lines])
+        print_json([{"part": p, "level": level, "message": m} for p, level, m in lines])
     else:
         for part, level, message in lines:
             print(f"{level:4}  {part:13}  {message}")  # noqa: T201
@@ -261,7 +250,7 @@ def releases_list(workspace: Folder = DEFAULT_WORKSPACE, as_json: AsJson = False
         for about in [manifest.read(releases.root / n)]
     ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         print(f"{'*' if row['active'] else ' '} {row['release']}  {row['created']}  as of {row['as_of']}")  # noqa: T201
@@ -292,7 +281,7 @@ def releases_rollback(workspace: Folder = DEFAULT_WORKSPACE, as_json: AsJson = F
 
 def _print_active(name: str, as_json: bool) -> None:
     if as_json:
-        _print_json({"active": name})
+        print_json({"active": name})
     else:
         print(f"{name} is active")  # noqa: T201
 
@@ -310,7 +299,7 @@ def show_user(
     """Show a user's profile, the events behind it, and what they would be shown now."""
     from serving.show import print_user
 
-    print_user(_open(workspace, None), user_id, k, as_json)
+    print_user(open_workspace(workspace, None), user_id, k, as_json)
 
 
 @show_app.command("item", context_settings=IDS)
@@ -323,7 +312,10 @@ def show_item(
     """Show an item's attributes, its profile, and items like it."""
     from serving.show import print_item
 
-    print_item(_open(workspace, None), item_id, k, as_json)
+    print_item(open_workspace(workspace, None), item_id, k, as_json)
+
+
+add_upkeep(app)
 
 
 if __name__ == "__main__":

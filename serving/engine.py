@@ -9,12 +9,18 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from profiles.features import FeaturesConfig, user_profiles
+from profiles import versions
+from profiles.features import FeaturesConfig
+from profiles.features.context import Context
+from profiles.features.context import load as load_context
+from profiles.features.evidence import behind
+from profiles.features.live import user_profile
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.schema import EVENTS, EXPOSURES, microseconds
 from recsys.dataset import Queries
@@ -186,18 +192,18 @@ class Engine:
     def _answer(self, watermark: int, items: list[dict[str, Any]]) -> dict[str, Any]:
         return {"release": self.release.name, "watermark": watermark, "items": items}
 
+    @cached_property
+    def _context(self) -> Context:
+        assert self.release.context is not None, "a loaded release has one"
+        return load_context(self.release.context)
+
     def profile(self, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """Return what the log says of a user: attributes, every profile column, the events behind them."""
         past = self.past(user_id, at or datetime.now(UTC))
         users = self.workspace.store.catalogue("users").filter(pl.col("user_id") == user_id)
-        columns = user_profiles(
-            pl.Series([user_id], dtype=pl.String),
-            past.events,
-            interactions(past.events, self._interactions),
-            self.release.catalogue.attributes,
-            past.at,
-            self.release.about["event_types"],
-            self._features,
+        users = versions.as_of(users, past.at, "user_id").drop(versions.SINCE, strict=False)
+        profile = user_profile(
+            user_id, past.events, users, past.at, self._context, self._features, self._interactions
         )
         return {
             "user_id": user_id,
@@ -205,9 +211,14 @@ class Engine:
             "as_of": past.at,
             "watermark": past.watermark,
             "attributes": users.row(0, named=True) if len(users) else {},
-            "profile": columns.drop("user_id").row(0, named=True),
+            "profile": {name: value for name, value in profile.items() if name != "user_id"},
             "events": past.events.tail(self._features.last_items).reverse().to_dicts(),
         }
+
+    def evidence(self, user_id: str, at: datetime | None = None) -> dict[str, pl.DataFrame]:
+        """Return for each profile column the EVENTS it mostly rests on."""
+        past = self.past(user_id, at or datetime.now(UTC))
+        return behind(past.events, past.at, self._context, self._features, self._interactions)
 
     def recommendations(self, users: Sequence[str], k: int, as_of: datetime | None = None) -> pl.DataFrame:
         """Return RECOMMENDATIONS with a title column for several users, from the live log."""

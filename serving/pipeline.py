@@ -23,6 +23,7 @@ from profiles import manifest
 from profiles.checks import Finding, Log, run_checks
 from profiles.schema import EVENTS, ContractError
 from profiles.snapshot import build as build_snapshot
+from profiles.versions import as_of
 from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import splits
@@ -77,7 +78,8 @@ class Pipeline:
         if stage == "ingest":
             return ingest.key(self.workspace)
         read = state.get("ingest", {}).get("key")
-        log = [self.workspace.store.watermark(), dict(self.workspace.store.marks()), read]
+        store = self.workspace.store
+        log = [store.watermark(), store.revision(), store.marks().get("timeless"), read]
         if stage == "check":
             return manifest.content_key(log, s.interactions.model_dump())
         if stage == "build":
@@ -91,7 +93,7 @@ class Pipeline:
         fits = [built, s.text.model_dump(), s.recommenders, s.blend.model_dump(), s.evaluation.model_dump()]
         if stage == "recommend":
             return manifest.content_key(self.workspace.releases.active(), built, s.recommend.model_dump())
-        return manifest.content_key(stage, fits, s.recommend.history_limit, log[3:])
+        return manifest.content_key(stage, fits, s.recommend.history_limit, log[4:])
 
     def _intact(self, stage: str) -> bool:
         """Whether what a stage wrote is still there; a sealed folder that is damaged is removed."""
@@ -123,7 +125,9 @@ class Pipeline:
         events = pl.concat([EVENTS.empty(), *store.scan()])
         timeless = store.marks().get("timeless") == "yes"
         weights = self.settings.interactions.weights
-        items, users = store.catalogue("items"), store.catalogue("users")
+        now = datetime.now(UTC)
+        items = as_of(store.catalogue("items"), now, "item_id")
+        users = as_of(store.catalogue("users"), now, "user_id")
         return run_checks(Log(events, items, users, weights, datetime.now(UTC), timeless))
 
     def _check(self, stage: str) -> dict[str, Any]:
@@ -141,8 +145,13 @@ class Pipeline:
 
     def _build(self, stage: str) -> dict[str, Any]:
         w, s = self.workspace, self.settings
-        with self.progress.task("build: profiles"):
-            snapshot = build_snapshot(w.store, w.folder / "snapshots", s.interactions, s.profiles)
+        snapshot = build_snapshot(
+            w.store,
+            w.folder / "snapshots",
+            s.interactions,
+            s.profiles,
+            progress=lambda what, total: self.progress.task(f"build: {what}", total),
+        )
         counts = snapshot.about["counts"]
         self.progress.say(
             f"build: snapshot {snapshot.name} as of {snapshot.as_of:%Y-%m-%d %H:%M}: "
@@ -244,7 +253,9 @@ class Pipeline:
         used = {n: r for n, r in fitted.items() if n in weights or n == s.blend.fallback or r.reads_text}
         if s.blend.fallback not in used:
             raise ContractError(f"blend: the fallback {s.blend.fallback!r} could not be fitted on this data")
-        return Release("", facts, self.laboratory.catalogue, used, weights, s.blend)
+        return Release(
+            "", facts, self.laboratory.catalogue, used, weights, s.blend, snapshot.folder / "context"
+        )
 
     def _evaluate(self, stage: str) -> dict[str, Any]:
         laboratory, tests = self.laboratory, self.tests

@@ -2,6 +2,7 @@
 
     releases/<name>/manifest.json        hashes, moment, settings, metrics, library versions
                     catalogue.parquet    items in row order, their attributes and availability
+                    context/             what profiles are compared with
                     blend.json           sources, weights, constant, fallback
                     recommenders/<source>/…
     releases/active.json                 the active name and those before it
@@ -10,6 +11,7 @@ Nothing in a release is parsed before its hash is checked.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,6 +44,7 @@ class Release:
     recommenders: Mapping[str, Recommender]
     weights: Mapping[str, float]
     blend: BlendConfig
+    context: Path | None = None  # what profiles are compared with (features.context), copied when published
 
     def rankings(
         self,
@@ -178,6 +181,8 @@ def publish(release: Release, root: Path) -> str:
         for source, recommender in release.recommenders.items():
             kind = next(k for k, c in models.RECOMMENDERS.items() if c is type(recommender))
             recommender.save(folder / "recommenders" / source, kind)
+        if release.context is not None:
+            shutil.copytree(release.context, folder / "context")
         blend = {"weights": dict(release.weights), "config": release.blend.model_dump()}
         (folder / "blend.json").write_text(json.dumps(blend, indent=2) + "\n")
     return name
@@ -197,7 +202,7 @@ def load(folder: Path) -> Release:
     sources = about["sources"]
     recommenders = {name: models.load(folder / "recommenders" / name) for name in sources}
     config = BlendConfig.model_validate(blend["config"])
-    return Release(folder.name, about, catalogue, recommenders, blend["weights"], config)
+    return Release(folder.name, about, catalogue, recommenders, blend["weights"], config, folder / "context")
 
 
 @dataclass(frozen=True)
@@ -253,6 +258,14 @@ class Releases:
         manifest.verify(self.root / trail[-1])
         self._point(trail)
         return trail[-1]
+
+    def delete(self, name: str) -> None:
+        """Remove a release for good; the active one only once another is."""
+        trail = self.trail()
+        if trail and trail[-1] == name:
+            raise ContractError(f"release {name} is active; activate another one first")
+        self._point([n for n in trail if n != name])
+        shutil.rmtree(self.root / name)
 
     def _point(self, trail: list[str]) -> None:
         manifest.write_atomically(self._pointer, json.dumps({"trail": trail}).encode() + b"\n")

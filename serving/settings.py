@@ -18,6 +18,9 @@ from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import ContractError
 from profiles.sources import SourceConfig
+from profiles.sources.limits import Limits
+from profiles.sources.presets import expand
+from profiles.sources.privacy import PrivacyConfig
 from recsys.evaluation import EvaluationConfig
 from recsys.models import RECOMMENDERS
 from recsys.recommender import RecommenderConfig
@@ -91,14 +94,38 @@ DEFAULT_RECOMMENDERS: dict[str, dict[str, Any]] = {
 }
 
 
+class DatasetConfig(BaseModel):
+    """A well-known public data set, `[[dataset]]`: `attune presets` lists them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = Field(description="name of the preset")
+    path: str = Field(description="folder of the data set's original files; ${VAR} is expanded", min_length=1)
+
+
+class StoreConfig(BaseModel):
+    """Where the log is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(
+        None,
+        description="postgresql://user@host/database with ${VAR} expanded; none: a SQLite file",
+    )
+
+
 class Settings(BaseModel):
     """Everything attune.toml may say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    dataset: tuple[DatasetConfig, ...] = Field((), description="public data sets whose files are read")
     events: tuple[SourceConfig, ...] = Field(min_length=1, description="where behaviour comes from")
     items: tuple[SourceConfig, ...] = Field((), description="what can be recommended")
     users: tuple[SourceConfig, ...] = Field((), description="what is known of users")
+    store: StoreConfig = StoreConfig()
+    limits: Limits = Limits()
+    privacy: PrivacyConfig = PrivacyConfig()
     interactions: InteractionsConfig = InteractionsConfig()
     profiles: FeaturesConfig = FeaturesConfig()
     text: TextConfig = TextConfig()
@@ -136,12 +163,37 @@ def load(path: Path) -> Settings:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ContractError(f"{path}: not valid TOML: {error}") from None
-    settings, problems = check(raw)
+    expanded = _with_datasets(raw, path)
+    settings, problems = check(expanded)
     if settings is None or problems:
         lines = places(text)
         listed = sorted((line_of(lines, place), what) for place, what in problems)
         raise ContractError("\n".join(f"{path}, line {line}: {what}" for line, what in listed))
     return settings
+
+
+def _with_datasets(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Add what `[[dataset]]` tables stand for; what the file itself says of a section wins."""
+    tables = raw.get("dataset", [])
+    if not isinstance(tables, list):
+        return raw
+    whole = dict(raw)
+    for number, table in enumerate(tables):
+        try:
+            named = DatasetConfig.model_validate(table)
+            found = expand(named.preset, named.path, path.resolve().parent)
+        except ValidationError:
+            continue  # told by `check`, with the line
+        except ContractError as error:
+            raise ContractError(f"{where(path, ('dataset', number))}{error}") from None
+        for name, said in found.items():
+            if isinstance(said, list):
+                label = f"{named.preset}-" if len(tables) > 1 else ""
+                named_apart = [source | {"name": label + source["name"]} for source in said]
+                whole[name] = [*named_apart, *whole.get(name, [])]
+            else:
+                whole[name] = said | whole.get(name, {})
+    return whole
 
 
 def where(config: Path | None, place: Place) -> str:

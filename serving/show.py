@@ -26,8 +26,8 @@ def print_user(workspace: Workspace, user_id: str, k: int, as_json: bool) -> Non
     console = Console(highlight=False, markup=False)  # an id may look like markup
     console.print(f"user {user_id}", style="bold")
     _print_mapping(console, "attributes", {k: v for k, v in found["attributes"].items() if k != "user_id"})
-    _print_mapping(console, "profile", found["profile"])
     titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
+    _print_profile(console, found["profile"], engine.evidence(user_id), titles)
     table = Table("when", "what", "item", "text", title="latest events", title_justify="left")
     for event in found["events"]:
         item = event["item_id"] or ""
@@ -66,6 +66,48 @@ def print_list(console: Console, items: list[dict[str, Any]], title: str) -> Non
         name = item["attributes"].get("title") or ""
         table.add_row(str(item["rank"]), item["item_id"], name, f"{item['score']:.4f}", why)
     console.print(table)
+
+
+def _print_profile(
+    console: Console,
+    profile: dict[str, Any],
+    evidence: dict[str, pl.DataFrame],
+    titles: dict[str, str | None],
+) -> None:
+    """Print what is known, each column with the latest or strongest events behind it."""
+    table = Table("column", "value", "made from", title="profile", title_justify="left")
+    above = ""
+    for name, value in _counted(profile).items():
+        if value is None or value in ([], 0, False):
+            continue
+        events = evidence.get(name)
+        rows = [] if events is None else events.iter_rows(named=True)
+        behind = "; ".join(_event(row, titles) for row in rows)
+        table.add_row(name, _say(value), "″" if behind and behind == above else behind)
+        above = behind
+    if table.row_count:
+        console.print(table)
+
+
+def _counted(profile: dict[str, Any]) -> dict[str, Any]:
+    """Put the windows of each count into one line, in place of the count over all time."""
+    lines: dict[str, Any] = {}
+    windows: list[str] = []
+    for name, value in profile.items():
+        stem, _, window = name.rpartition("_")
+        if f"{stem}_all" in profile and window.removesuffix("d").isdecimal():
+            windows.append(f"{value} in {window}")
+        elif window == "all" and windows:
+            lines[name] = f"{value} ({', '.join(windows)})" if value else 0
+            windows = []
+        else:
+            lines[name] = value
+    return lines
+
+
+def _event(row: dict[str, Any], titles: dict[str, str | None]) -> str:
+    what = titles.get(row["item_id"]) or row["item_id"] or row["text"] or ""
+    return f"{row['timestamp']:%m-%d} {row['event_type']} {what[:24]}".rstrip()
 
 
 def _print_mapping(console: Console, title: str, values: dict[str, Any]) -> None:

@@ -7,6 +7,9 @@ TEMPLATE = """\
 [[events]]
 path = "events.csv"            # CSV, TSV, Parquet or JSON Lines; a glob; or a list: the first that exists
 # format = "csv"               # if the file's name does not tell
+#   In place of path, a database:
+#   url = "postgresql://me:${PASSWORD}@host/shop"
+#   query = "select * from events"
 # time_unit = "auto"           # auto, iso, s, ms, us, ns
 
 [events.columns]               # ours = yours; what is not named is taken from the column of the same name
@@ -28,6 +31,23 @@ timestamp = "timestamp"        # or  order = "position"  for a log without times
 
 # [[users]]
 # path = "users.csv"
+
+#   Or a well-known public data set; `attune presets` lists them:
+#   [[dataset]]
+#   preset = "movielens-1m"
+#   path = "ml-1m"
+
+#   The log in PostgreSQL; without it a SQLite file in the workspace:
+#   [store]
+#   url = "postgresql://me:${PASSWORD}@host/log"
+
+[privacy]
+# mask = false                 # true: e-mail addresses, phone numbers and cards in texts become [email] …
+
+[profiles]
+# timezone = "UTC"             # of hours and weekdays, as Europe/Berlin
+# smoothing = 5.0              # weighted events that the log's own shares count for in an affinity
+#   consents = ["newsletter"]    user attributes that say yes or no
 
 [interactions]
 # weights = { view = 1, purchase = 5 }   # types not named are ignored; without this every type weighs 1

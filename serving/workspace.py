@@ -24,7 +24,8 @@ import polars as pl
 from profiles import manifest
 from profiles.schema import ContractError
 from profiles.snapshot import Snapshot
-from profiles.store import EventStore, SQLiteStore
+from profiles.sources.variables import expanded
+from profiles.store import EventStore, open_store
 from serving.release import Release, Releases
 from serving.settings import Settings, TextConfig
 from serving.settings import check as check_settings
@@ -91,12 +92,19 @@ class Workspace:
     @cached_property
     def store(self) -> EventStore:
         """The log and the catalogue."""
-        return SQLiteStore(self.folder / "store" / "events.db")
+        return self._open_store("events")
 
     @cached_property
     def exposures(self) -> EventStore:
         """What was shown, in a file of its own: writing it never waits for the log."""
-        return SQLiteStore(self.folder / "store" / "exposures.db")
+        return self._open_store("exposures")
+
+    def _open_store(self, name: str) -> EventStore:
+        """Open a store of this workspace; in a database, what was shown stands beside the log."""
+        url, folder = self.settings.store.url, self.folder / "store"
+        if url is None:
+            return open_store(folder / f"{name}.db", folder / name)
+        return open_store(expanded(url), folder / "log")
 
     @cached_property
     def words(self) -> Words:

@@ -1,5 +1,6 @@
 """Small worlds with known answers, shared by every test as fixtures (nothing is imported between tests)."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,18 @@ DAY = 86_400_000_000  # microseconds
 
 Row = tuple[str, str, float, float] | tuple[str, str, float, float, str]
 Moment = datetime | np.ndarray
+
+
+LONG = 10_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `reliability` unless ATTUNE_TRIALS asks for many trials."""
+    if int(os.environ.get("ATTUNE_TRIALS", "0")) < LONG:
+        reason = f"long trials: set ATTUNE_TRIALS to {LONG} or more, or `make reliability`"
+        for item in items:
+            if item.get_closest_marker("reliability"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def moment(days: float) -> datetime:

@@ -10,6 +10,7 @@ import polars as pl
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from profiles.sources.privacy import apply as masked
 from profiles.store import EventStore
 from serving.engine import EVERYTHING
 from serving.problems import Problem
@@ -52,6 +53,7 @@ async def post_events(request: Request) -> Response:
     users = [event.who() or "" for event in events]
     state = live(request)
     rows = frame(events, state.clock(), lambda _, n: (ids[n], users[n]))
+    rows = masked(rows, state.workspace.settings.privacy)
     acks = await asyncio.to_thread(state.workspace.store.append, rows)
     statuses = list(acks.statuses)
     for n, event in enumerate(events):  # the clock gave the time, so it tells no retry from another event

@@ -17,7 +17,7 @@ from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import EVENTS, ITEMS, ContractError
 from profiles.snapshot import Snapshot, build
-from profiles.store import SQLiteStore
+from profiles.store.sqlite import SQLiteStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HALF_LIFE = 10.0

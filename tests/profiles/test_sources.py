@@ -1,28 +1,46 @@
 """Sources: every way a file can be right or wrong, and what is said about it."""
 
+import gzip
 import json
 import os
 import struct
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
-from profiles.casting import as_time
 from profiles.events import assign_ids, event_digest
 from profiles.schema import EVENTS, ITEMS, REJECTED, TIME, USERS, ContractError
-from profiles.sources import Batch, Kind, SourceConfig, fingerprint, read
+from profiles.sources import Batch, Kind, Sandbox, SourceConfig, fingerprint
+from profiles.sources import read as read_source
+from profiles.sources.casting import as_time
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HEADER = "user_id,item_id,event_type,timestamp\n"
 ROW = "u1,i1,view,2024-05-01\n"
+
+
+SANDBOX = Sandbox()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sandbox() -> Iterator[None]:
+    """One parser for all tests that do not end it."""
+    yield
+    SANDBOX.close()
+
+
+def read(source: SourceConfig, kind: Kind, root: Path, now: datetime) -> Batch:
+    return read_source(source, kind, root, now, SANDBOX)
 
 
 @pytest.fixture
@@ -480,7 +498,9 @@ def test_an_optional_file_may_be_missing(root: Path) -> None:
         ("log.csv", b"", "log.csv is empty"),
         ("log.csv", HEADER.encode(), "log.csv: no rows"),
         ("log.csv", b"PAR1....", "log.csv is a Parquet file, not csv"),
-        ("log.csv", b"\x1f\x8b\x08\x00", "log.csv is packed with gzip, not csv"),
+        ("log.csv", b"\x1f\x8b\x08\x00", "log.csv is packed with gzip and not whole: "),
+        ("log.csv", b"PK\x03\x04....", "log.csv is a zip archive, not csv; unpack it"),
+        ("log.parquet", b"\x1f\x8b\x08\x00", "log.parquet is no Parquet file: it begins with"),
         ("log.csv", HEADER.encode() + b"Ren\xe9,", "is not UTF-8: byte 0xe9 at offset 40, line 2"),
         ("log.csv", (HEADER + ROW + "u,i,view\n").encode(), "row 2 (line 3): 3 fields where the header"),
         ("log.csv", (HEADER + '"a\nb",i,v,t\nu,i,v,t,x\n').encode(), "row 2 (line 4): 5 fields where"),
@@ -649,3 +669,88 @@ def test_deskdrop(data: Path) -> None:
     assert (batch.frame.height, batch.rejected.height, batch.notes) == (72_312, 0, [])
     assert batch.frame["user_id"][0] == "-8845298781299428018"
     assert batch.frame["timestamp"].is_between(NOW - timedelta(days=4000), NOW).all()
+
+
+PUBLIC: dict[str, tuple[dict[str, Any], int, str]] = {
+    "ml_100k/ratings": (
+        {"item_id": "movie_id", "event_type": {"constant": "rating"}, "value": "rating"},
+        100_000,
+        "ec15c44eda38eb4d",
+    ),
+    "deskdrop/users_interactions": (
+        {"user_id": "personId", "item_id": "contentId", "event_type": "eventType", "session_id": "sessionId"},
+        72_312,
+        "611022a5e81902fa",
+    ),
+    "lastfm/user_artists": (
+        {
+            "user_id": "userID",
+            "item_id": "artistID",
+            "event_type": {"constant": "listen"},
+            "order": "userID",
+            "value": "weight",
+        },
+        92_834,
+        "f567915c2251ac84",
+    ),
+    "steam/events": (
+        {
+            "user_id": "user",
+            "item_id": "item",
+            "event_type": {"constant": "play"},
+            "order": "user",
+            "value": "value",
+        },
+        200_000,
+        "04c4849aabe7471c",
+    ),
+    "amazon_instruments/reviews": (
+        {
+            "user_id": "reviewerID",
+            "item_id": "asin",
+            "event_type": {"constant": "review"},
+            "timestamp": "unixReviewTime",
+            "value": "overall",
+            "text": "reviewText",
+        },
+        10_261,
+        "c48c38d27a70710b",
+    ),
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", list(PUBLIC))
+def test_public_data_has_the_ids_it_has_always_had_in_every_format(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    columns, rows, wanted = PUBLIC[name]
+    file = data / f"{name}.parquet"
+    exact = pl.selectors.float().cast(pl.Float64)  # as text, a 32-bit number is another 64-bit one
+    frame, label = pl.read_parquet(file).with_columns(exact), file.stem
+    text = frame.select(n for n, dtype in frame.schema.items() if not isinstance(dtype, pl.List | pl.Struct))
+    text.write_csv(tmp_path / "a.csv")
+    text.write_csv(tmp_path / "a.tsv", separator="\t")
+    text.sample(fraction=1, shuffle=True, seed=0).write_csv(tmp_path / "shuffled.csv")
+    frame.write_ndjson(tmp_path / "a.jsonl")
+    for plain in ("a.csv", "a.jsonl"):
+        (tmp_path / f"{plain}.gz").write_bytes(gzip.compress((tmp_path / plain).read_bytes(), 1))
+    packed = pa.compress((tmp_path / "a.csv").read_bytes(), "zstd", asbytes=True)
+    (tmp_path / "a.csv.zst").write_bytes(packed)
+    (tmp_path / "folder" / "year=2024").mkdir(parents=True)
+    frame.write_parquet(tmp_path / "folder" / "year=2024" / "part.parquet", row_group_size=10_000)
+    for path in (
+        str(file),
+        "a.csv",
+        "a.tsv",
+        "shuffled.csv",
+        "a.jsonl",
+        "a.csv.gz",
+        "a.jsonl.gz",
+        "a.csv.zst",
+        "folder",
+    ):
+        quotes = True if path == "a.tsv" else None
+        batch = read(source(path, name=label, columns=columns, quotes=quotes), "events", tmp_path, NOW)
+        assert (batch.frame.height, batch.rejected.height) == (rows, 0), path
+        assert sha256("".join(sorted(batch.frame["event_id"])).encode()).hexdigest()[:16] == wanted, path

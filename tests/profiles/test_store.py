@@ -1,15 +1,14 @@
-"""The log's contract, for every store; then what SQLite in particular must keep, a kill -9 included."""
+"""The log's contract, for every store."""
 
-import fcntl
 import os
 import random
+import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -25,7 +24,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from profiles.schema import EVENTS, EXPOSURES, ITEMS, TIME, USERS, ContractError
-from profiles.store import EventStore, SQLiteStore
+from profiles.store import EventStore, Removed
+from profiles.store.sqlite import SQLiteStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -39,27 +39,28 @@ class Backend:
     code: str  # binds `store`, from `place`
 
 
-BACKENDS: Mapping[str, Backend] = {
-    "sqlite": Backend(
+BACKENDS = ("sqlite", "postgres")  # each has a fixture NAME_backend, here or in conftest.py
+
+
+@pytest.fixture(scope="session")
+def sqlite_backend() -> Backend:
+    return Backend(
         lambda place: SQLiteStore(place / "log" / "events.db"),
-        "from profiles.store import SQLiteStore\nstore = SQLiteStore(place / 'log' / 'events.db')",
+        "from profiles.store.sqlite import SQLiteStore\nstore = SQLiteStore(place / 'log' / 'events.db')",
     )
-}
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return BACKENDS[request.param]
+    found: Backend = request.getfixturevalue(f"{request.param}_backend")
+    return found
 
 
 @pytest.fixture
-def store(backend: Backend, tmp_path: Path) -> EventStore:
-    return backend.open(tmp_path)
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> SQLiteStore:
-    return SQLiteStore(tmp_path / "events.db")
+def store(backend: Backend, tmp_path: Path) -> Iterator[EventStore]:
+    store = backend.open(tmp_path)
+    yield store
+    store.close()
 
 
 def event(event_id: str, user: str = "u", minutes: float = 0, **rest: Any) -> dict[str, Any]:
@@ -171,11 +172,13 @@ CONTENT = st.fixed_dictionaries(
 
 @settings(max_examples=40)
 @given(batches=st.lists(st.lists(CONTENT, max_size=6), max_size=4), resent=st.integers(0, 3))
-@pytest.mark.parametrize("name", BACKENDS)
 def test_a_store_is_a_list_and_a_dictionary(
-    name: str, batches: list[list[dict[str, Any]]], resent: int, tmp_path_factory: pytest.TempPathFactory
+    backend: Backend,
+    batches: list[list[dict[str, Any]]],
+    resent: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    store = BACKENDS[name].open(tmp_path_factory.mktemp("model"))
+    store = backend.open(tmp_path_factory.mktemp("model"))
     held: dict[str, dict[str, Any]] = {}
     marks = [0]
     for batch in [*batches, *batches[:resent]]:
@@ -202,7 +205,7 @@ def test_a_store_is_a_list_and_a_dictionary(
 @pytest.fixture
 def seven(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> tuple[EventStore, list[int]]:
     """Events e1…e7 and the watermark after each, written and read three at a time."""
-    monkeypatch.setattr("profiles.store.CHUNK", 3)
+    monkeypatch.setattr("profiles.store.rows.CHUNK", 3)
     return store, [0, *(store.append(frame(event(f"e{n}", minutes=-n))).watermark for n in range(1, 8))]
 
 
@@ -430,15 +433,6 @@ def test_attributes_put_at_once_are_all_known(store: EventStore) -> None:
 
 
 def test_exposures_come_back_in_order(store: EventStore) -> None:
-    def shown(name: str, size: int) -> pl.DataFrame:
-        rows = [
-            {"recommendation_id": name, "user_id": "u'", "item_id": f"i{n}", "rank": n + 1,
-             "propensity": None if n % 2 else 1 / 3, "source": "ease", "release": "r", "blend": "default",
-             "timestamp": START + timedelta(microseconds=n)}
-            for n in range(size)
-        ]  # fmt: skip
-        return EXPOSURES.conform(pl.DataFrame(rows))
-
     parts = [shown("z", 3), shown("a", 2), shown("m", 1)]
     for part in parts:
         store.append_exposures(part)
@@ -569,7 +563,7 @@ for batch in itertools.count():
     store.append(pl.DataFrame(rows).with_columns(at))
     print(f"{batch}/{size}", flush=True)
 """
-TRIALS = 16
+TRIALS = 4
 
 
 def test_nothing_acknowledged_is_lost_to_kill_9(backend: Backend, tmp_path: Path) -> None:
@@ -604,99 +598,588 @@ def test_nothing_acknowledged_is_lost_to_kill_9(backend: Backend, tmp_path: Path
         assert sum(name.startswith("survivor") for name in found) == trial + 1
 
 
-# SQLite
+# Sealing
 
 
-def test_a_nul_is_a_character(sqlite: SQLiteStore) -> None:
-    sent = frame(*(event(e, e, n, text=e) for n, e in enumerate(["a\0b", "a", "a\0c", "\0", "a\0"])))
-    assert sqlite.append(sent).count("accepted") == 5
-    assert sqlite.append(sent).count("duplicate") == 5
-    assert sqlite.append(frame(event("a\0b"))).count("conflict") == 1
-    assert_frame_equal(everything(sqlite), sent)
-    assert_frame_equal(sqlite.tail("a\0b", 9, LATER), sent[:1])
-    sqlite.put("users", pl.DataFrame({"user_id": ["a\0b", "a"], "x": ["\0", "1\0"]}))
-    assert sqlite.catalogue("users").rows() == [("a", "1\0"), ("a\0b", "\0")]
+def shown(name: str, size: int, user: str = "u", minutes: float = 0) -> pl.DataFrame:
+    rows = [
+        {"recommendation_id": name, "user_id": user, "item_id": f"i{n}", "rank": n + 1,
+         "propensity": None if n % 2 else 1 / 3, "source": "ease", "release": "r", "blend": "default",
+         "timestamp": START + timedelta(minutes=minutes, microseconds=n)}
+        for n in range(size)
+    ]  # fmt: skip
+    return EXPOSURES.conform(pl.DataFrame(rows))
 
 
-def test_more_ids_than_sqlite_takes_parameters(sqlite: SQLiteStore) -> None:
-    names = pl.int_range(33_000, eager=True).cast(pl.String).to_frame("event_id")
-    many = EVENTS.conform(names.join(frame(event("x")).drop("event_id"), how="cross"))
-    assert sqlite.append(many).count("accepted") == 33_000
-    assert sqlite.append(many).count("duplicate") == 33_000
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments of about ten rows, batches of three."""
+    monkeypatch.setattr("profiles.store.rows.CHUNK", 3)
+    monkeypatch.setattr("profiles.store.segments.MOST_ROWS", 10)
+    monkeypatch.setattr("profiles.store.segments.GROUP", 2)
 
 
-def test_the_writing_connection_is_durable(sqlite: SQLiteStore) -> None:
-    with sqlite._writing() as connection:
-        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
-        assert connection.execute("pragma synchronous").fetchone() == (2,)  # FULL
-        assert connection.execute("pragma mmap_size").fetchone() == (0,)
-        assert connection.in_transaction
-    assert sqlite._reader.execute("pragma journal_mode").fetchone() == ("wal",)
-    assert sqlite._reader.execute("pragma integrity_check").fetchone() == ("ok",)
+@pytest.fixture
+def long(store: EventStore, small: None) -> tuple[EventStore, pl.DataFrame, list[int]]:
+    """A store of 40 events of 5 users over 20 months, out of order, sealed in parts; its rows and marks."""
+    rows = [
+        event(f"e{n}", f"u{n % 5}", ((n * 7) % 20) * 43_200, value=n / 3, text=f"t{n}") for n in range(40)
+    ]
+    marks = [store.append(frame(*rows[n : n + 4])).watermark for n in range(0, 20, 4)]
+    assert store.seal(keep=3) == 17
+    marks += [store.append(frame(*rows[n : n + 4])).watermark for n in range(20, 40, 4)]
+    assert store.seal(keep=11) == 12
+    return store, frame(*rows), marks
 
 
-def test_a_writer_waits_for_the_lock_file(sqlite: SQLiteStore) -> None:
-    with sqlite._lock_path.open() as held, ThreadPoolExecutor(1) as pool:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        waiting = pool.submit(sqlite.append, frame(event("a")))
-        with pytest.raises(TimeoutError):
-            waiting.result(timeout=0.2)
-        assert sqlite.watermark() == 0  # readers do not wait
-        fcntl.flock(held, fcntl.LOCK_UN)
-        assert waiting.result(timeout=30).watermark == 1
+def test_what_is_sealed_reads_as_before(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    assert_frame_equal(everything(store), whole, check_exact=True)
+    assert store.watermark() == marks[-1]
+    for low in range(0, 41, 4):
+        for high in range(low, 41, 4):
+            found = list(store.scan([0, *marks][low // 4], [0, *marks][high // 4]))
+            assert_frame_equal(pl.concat([EVENTS.empty(), *found]), whole[low:high])
+            assert all(0 < len(part) <= 3 for part in found)
+    assert store.seal(keep=11) == 0
+    assert store.seal(keep=999) == 0
+    assert store.seal() == 11
+    assert store.seal() == 0
+    assert_frame_equal(everything(store), whole, check_exact=True)
+    assert store.watermark() == marks[-1]
+    with pytest.raises(ContractError, match="keep = -1"):
+        store.seal(-1)
 
 
-def test_readers_cannot_write_or_checkpoint(sqlite: SQLiteStore) -> None:
-    reader = sqlite._open()
-    assert reader.execute("select count(*) from events").fetchone() == (0,)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.execute("insert into marks values ('a', 'b')")
-    sqlite.append(frame(event("a")))
-    before = sqlite.path.read_bytes()  # the event is in the log beside it, for a reader was there
-    sqlite._reader.close()
-    del sqlite._local.connection
-    reader.close()
-    assert sqlite.path.read_bytes() == before
-    assert ids(SQLiteStore(sqlite.path)) == ["a"]
+def test_scan_reads_the_columns_that_are_wanted(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    for columns in (["user_id"], ["timestamp", "event_id"], ["value", "item_id"], [*EVENTS.columns]):
+        assert_frame_equal(pl.concat(store.scan(columns=columns)), whole.select(columns))
+        assert_frame_equal(pl.concat(store.scan(marks[2], marks[8], columns)), whole[12:36].select(columns))
+    with pytest.raises(ContractError, match="column 'seq' is not one of"):
+        list(store.scan(columns=["user_id", "seq"]))
 
 
-def test_an_error_within_a_transaction_leaves_nothing(sqlite: SQLiteStore) -> None:
-    sqlite.append(frame(event("a")))
-
-    def spoil() -> None:
-        with sqlite._writing() as connection:
-            connection.execute("delete from events")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        spoil()
-    assert ids(sqlite) == ["a"]
-    assert sqlite.append(frame(event("b"))).count("accepted") == 1  # the lock was let go
-
-
-def seen_of(store: EventStore) -> tuple[object, ...]:
-    tail = store.tail("u", 5, LATER)["event_id"].to_list()
-    return store.watermark(), ids(store), tail, store.marks(), len(store.catalogue("users"))
+def test_tail_reaches_into_segments(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    numbered = whole.with_row_index()
+    for user in ("u0", "u3", "nobody"):
+        for n in (0, 1, 3, 8, 100):
+            for months in (-1, 0, 4, 11, 30):
+                for mark in (0, 2, 5, 9):
+                    until = START + timedelta(minutes=months * 43_200)
+                    known = numbered.filter(
+                        pl.col("user_id") == user, pl.col("timestamp") <= until, pl.col("index") >= 4 * mark
+                    )
+                    expected = known.sort("timestamp", "index").tail(n).drop("index")
+                    assert_frame_equal(store.tail(user, n, until, [0, *marks][mark]), expected)
 
 
-def test_a_transaction_under_way_blocks_no_reader_and_shows_nothing(sqlite: SQLiteStore) -> None:
-    other = SQLiteStore(sqlite.path)
-    sqlite.append(frame(event("a")))
-    with sqlite._writing() as connection:
-        connection.execute("update events set user_id = 'gone'")
-        connection.execute("insert into marks values ('half', 'done')")
-        for reader in (sqlite, other):
-            with ThreadPoolExecutor(1) as fresh:  # a thread that has not read before, too
-                for seen in (seen_of(reader), fresh.submit(seen_of, reader).result(timeout=5)):
-                    assert seen == (1, ["a"], ["a"], {}, 0)
-    assert other.tail("gone", 5, LATER)["event_id"].to_list() == ["a"]
-    assert other.marks() == {"half": "done"}
+def test_sealed_events_are_still_known(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    assert store.append(whole).statuses == ["duplicate"] * 40
+    assert store.append(whole.sample(fraction=1, shuffle=True, seed=1)).count("duplicate") == 40
+    other = whole.with_columns(text=pl.lit("other"))
+    acks = store.append(pl.concat([other, frame(event("new"))]))
+    assert acks.statuses == ["conflict"] * 40 + ["accepted"]
+    assert acks.watermark > marks[-1]
+    assert ids(store) == [*whole["event_id"], "new"]
 
 
-def test_the_log_beside_the_file_does_not_grow_without_end(sqlite: SQLiteStore) -> None:
-    assert sqlite.watermark() == 0  # a reader that stays open keeps writers from being the last to close
-    wal = sqlite.path.with_name(sqlite.path.name + "-wal")
-    for n in range(40):
-        sqlite.append(frame(*(event(f"{n}-{m}", text="x" * 2000) for m in range(100))))
-    assert sqlite.watermark() == 4000
-    assert wal.stat().st_size < 8 << 20  # 1,000 pages of 4 KiB and one transaction
+def test_sealing_keeps_every_bit(backend: Backend, store: EventStore, tmp_path: Path) -> None:
+    values = [0.1, 1e308, 5e-324, -0.0, 0.0, 2.0**53 + 2, float("inf"), -float("inf"), None, float("nan")]
+    rows = [event(odd, odd, n, item_id=odd, text=odd, properties=None if n % 2 else odd)
+            for n, odd in enumerate(ODD)]  # fmt: skip
+    rows += [event(f"v{n}", value=v) for n, v in enumerate(values)]
+    times = [(1969, 12, 31, 23, 59, 59, 999999), (1900, 2, 28), (2099, 12, 31, 23, 59, 59, 999999)]
+    rows += [event(f"t{n}") | {"timestamp": datetime(*t, tzinfo=UTC)} for n, t in enumerate(times)]
+    sent = frame(*rows)
+    store.append(sent)
+    before = everything(store)
+    assert store.seal() == len(sent)
+    for opened in (store, backend.open(tmp_path)):
+        assert_frame_equal(everything(opened), before, check_exact=True)
+        assert opened.append(sent).count("duplicate") == len(sent)
+        for n, odd in enumerate(ODD):
+            assert_frame_equal(opened.tail(odd, 5, LATER), sent[n : n + 1])
+
+
+def test_exposures_are_sealed_too(backend: Backend, store: EventStore, small: None, tmp_path: Path) -> None:
+    parts = [shown(f"r{n}", n % 4 + 1, f"u{n % 3}", n * 9_000) for n in range(12)]
+    for n, part in enumerate(parts):
+        store.append_exposures(part)
+        if n in (5, 9):
+            assert store.seal() == 0  # no events
+    assert_frame_equal(store.exposures(), pl.concat(parts), check_exact=True)
+    assert_frame_equal(backend.open(tmp_path).exposures(), pl.concat(parts), check_exact=True)
+    assert store.watermark() == 0
+
+
+def test_reading_and_writing_go_on_while_sealing(store: EventStore, small: None) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        try:
+            for n in range(60):
+                store.append(frame(event(f"e{n}", f"u{n % 2}", -n)))
+        finally:
+            done.set()
+
+    def seal() -> None:
+        while not done.is_set():
+            store.seal(keep=2)
+
+    workers = [threading.Thread(target=work) for work in (write, seal)]
+    for worker in workers:
+        worker.start()
+    length = 0
+    while not done.is_set():
+        mark = store.watermark()
+        found = [e for part in store.scan(0, mark) for e in part["event_id"]]
+        assert found == [f"e{n}" for n in range(len(found))]
+        assert len(found) >= length
+        length = len(found)
+        tail = store.tail("u1", 100, LATER)["event_id"].to_list()
+        assert tail == [f"e{n}" for n in range(2 * len(tail) - 1, 0, -2)]
+        assert len(tail) >= length // 2
+    for worker in workers:
+        worker.join()
+    store.seal()
+    assert ids(store) == [f"e{n}" for n in range(60)]
+
+
+def parquet(place: Path) -> list[Path]:
+    return sorted(place.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("file", ["part.parquet", "ids.npy", "users.npy", "user_rows.npy", "manifest.json"])
+def test_a_damaged_segment_is_named(backend: Backend, file: str, small: None, tmp_path: Path) -> None:
+    store = backend.open(tmp_path)
+    sent = frame(*(event(f"e{n}", f"u{n}", n) for n in range(9)))
+    store.append(sent)
+    store.seal()
+    store.close()
+    (damaged,) = tmp_path.rglob(file)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    store = backend.open(tmp_path)
+    message = rf"{damaged}: its content is not what was sealed \(SHA-256 differs\)"
+    read: dict[str, Callable[[], object]] = {
+        "scan": lambda: everything(store),
+        "tail": lambda: store.tail("u3", 1, LATER),
+        "append": lambda: store.append(sent),
+        "erase": lambda: store.erase(["u3"]),
+    }
+    needed = {"part.parquet": ["scan", "tail", "append"], "manifest.json": [*read], "ids.npy": ["append"]}
+    for name in needed.get(file, ["tail", "erase"]):
+        with pytest.raises(ContractError, match=message):
+            read[name]()
+    assert store.watermark() > 0  # what does not need it goes on
+
+
+def test_a_lost_segment_is_named(backend: Backend, small: None, tmp_path: Path) -> None:
+    store = backend.open(tmp_path)
+    sent = frame(event("a"), event("b"))
+    store.append(sent)
+    store.seal()
+    (lost,) = parquet(tmp_path)
+    lost.unlink()
+    for read in (lambda: everything(store), lambda: store.tail("u", 1, LATER), lambda: store.append(sent)):
+        with pytest.raises(ContractError, match=f"{lost}: missing, though the log needs it"):
+            read()
+
+
+# Taking out
+
+
+def test_erasing_leaves_no_trace_of_a_user(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    put(store, user_id=["u1", "u2"], age=[1, 2])
+    store.append_exposures(shown("a", 2, "u1"))
+    store.append_exposures(shown("b", 2, "u2"))
+    store.seal(keep=11)
+    store.append_exposures(shown("c", 3, "u1"))
+    before = store.revision()
+    assert store.erase(["u1", "nobody"]) == Removed(events=8, exposures=5)
+    assert store.revision() > before
+    rest = whole.filter(pl.col("user_id") != "u1")
+    assert_frame_equal(everything(store), rest)
+    assert_frame_equal(store.tail("u1", 9, LATER), EVENTS.empty())
+    theirs = whole.filter(pl.col("user_id") == "u2").sort("timestamp", maintain_order=True)
+    assert_frame_equal(store.tail("u2", 99, LATER), theirs)
+    assert_frame_equal(store.exposures(), shown("b", 2, "u2"))
+    assert store.catalogue("users")["user_id"].to_list() == ["u2"]
+    assert store.watermark() == marks[-1]
+    again = store.revision()
+    assert store.erase(["u1"]) == Removed()
+    assert store.erase([]) == Removed()
+    assert store.append(rest).count("duplicate") == len(rest)
+    assert store.revision() >= again
+    assert_frame_equal(everything(store), rest)
+
+
+def test_an_erased_user_may_begin_anew(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    mine = whole.filter(pl.col("user_id") == "u4")
+    store.erase(["u4"])
+    acks = store.append(mine.with_columns(text=pl.lit("new life")))  # the same ids, and other content
+    assert acks.statuses == ["accepted"] * 8
+    assert acks.watermark > marks[-1]
+    put(store, user_id=["u4"], age=[4])
+    for _ in range(2):
+        found = store.tail("u4", 99, LATER)
+        assert set(found["event_id"]) == set(mine["event_id"])
+        assert set(found["text"]) == {"new life"}
+        assert len(everything(store)) == 40
+        assert store.catalogue("users")["user_id"].to_list() == ["u4"]
+        store.seal()
+
+
+def test_everybody_may_be_erased(long: tuple[EventStore, pl.DataFrame, list[int]]) -> None:
+    store, whole, marks = long
+    assert store.erase([f"u{n}" for n in range(5)]) == Removed(events=40)
+    assert ids(store) == []
+    assert store.watermark() == marks[-1]
+    assert store.append(whole).count("accepted") == 40
+    assert store.watermark() > marks[-1]
+    assert_frame_equal(everything(store), whole)
+
+
+def test_retention_goes_by_age_and_type(store: EventStore, small: None) -> None:
+    rows = [
+        event(f"e{n}", f"u{n % 2}", n * 1440, event_type=("view", "buy", "rate")[n % 3]) for n in range(30)
+    ]
+    store.append(frame(*rows[::2]))
+    store.seal(keep=4)
+    store.append(frame(*rows[1::2]))
+    for n in range(6):
+        store.append_exposures(shown(f"r{n}", 1, minutes=n * 1440))
+        if n == 3:
+            store.seal(keep=18)
+    kept = {row["event_id"]: row for row in [*rows[::2], *rows[1::2]]}
+    cut = START + timedelta(days=10)
+    store.put("users", pl.DataFrame({"user_id": ["u0"]}))
+    assert store.retain(cut, ["view", "rate"]) == Removed(events=7)
+    kept = {k: v for k, v in kept.items() if v["timestamp"] >= cut or v["event_type"] == "buy"}
+    assert_frame_equal(everything(store), frame(*kept.values()))
+    assert len(store.exposures()) == 6
+    revision = store.revision()
+    cut = START + timedelta(days=4)
+    assert store.retain(cut) == Removed(events=1, exposures=4)
+    assert store.revision() > revision
+    kept = {k: v for k, v in kept.items() if v["timestamp"] >= cut}
+    assert_frame_equal(everything(store), frame(*kept.values()))
+    assert store.exposures()["recommendation_id"].to_list() == ["r4", "r5"]
+    assert store.retain(cut) == Removed()
+    assert store.retain(LATER, []) == Removed()
+    assert store.catalogue("users")["user_id"].to_list() == ["u0"]
+    assert store.append(frame(*rows[:1])).statuses == ["accepted"]  # what was taken out is not known any more
+    with pytest.raises(ContractError, match="needs its time zone"):
+        store.retain(datetime(2024, 1, 1))
+    assert store.retain(LATER) == Removed(events=len(kept) + 1, exposures=2)
+    assert ids(store) == []
+
+
+def test_erasures_at_once_count_their_own(store: EventStore, small: None) -> None:
+    store.append(frame(*(event(f"e{n}", f"u{n % 6}", n * 9_000) for n in range(60))))
+    store.seal(keep=20)
+    with ThreadPoolExecutor(6) as pool:
+        removed = list(pool.map(lambda n: store.erase([f"u{n}"]), range(5)))
+    assert removed == [Removed(events=10)] * 5
+    assert ids(store) == [f"e{n}" for n in range(5, 60, 6)]
+
+
+def test_readers_never_see_half_an_erasure(store: EventStore, small: None) -> None:
+    whole = frame(*(event(f"e{n}", f"u{n % 3}", n * 9_000) for n in range(60)))
+    store.append(whole)
+    store.seal(keep=9)
+    begun, done = threading.Event(), threading.Event()
+
+    def erase() -> None:
+        begun.set()
+        store.erase(["u1"])
+        done.set()
+
+    def read() -> None:
+        before = store.revision()
+        found = everything(store)
+        while not done.is_set():
+            if store.revision() > before:
+                assert "u1" not in everything(store)["user_id"]
+                assert not len(store.tail("u1", 9, LATER))
+            found = everything(store)
+            assert len(found.filter(pl.col("user_id") != "u1")) == 40
+            assert found["event_id"].is_unique().all()
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        pool.submit(erase).result()
+        for reader in readers:
+            reader.result()
+
+
+# Copying
+
+
+def told(store: EventStore) -> dict[str, Any]:
+    """Return everything that a store says."""
+    return {
+        "events": everything(store).rows(),
+        "exposures": store.exposures().rows(),
+        "users": store.catalogue("users").rows(),
+        "items": store.catalogue("items").rows(),
+        "marks": store.marks(),
+        "watermark": store.watermark(),
+    }
+
+
+@pytest.fixture
+def full(long: tuple[EventStore, pl.DataFrame, list[int]]) -> EventStore:
+    store, *_ = long
+    put(store, user_id=["u1", "u2"], age=[1, 2])
+    store.put("items", pl.DataFrame({"item_id": ["i"], "tags": [["x"]]}))
+    store.append_exposures(shown("a", 2, "u1"))
+    store.seal(keep=11)
+    store.append_exposures(shown("b", 2, "u2"))
+    store.erase(["u3"])
+    store.mark("timeless", "no")
+    return store
+
+
+def test_a_backup_restores_everything(backend: Backend, full: EventStore, tmp_path: Path) -> None:
+    expected = told(full)
+    (tmp_path / "kept").mkdir()
+    full.backup(tmp_path / "kept")
+    full.append(frame(event("later")))
+    full.erase(["u1"])
+    other = backend.open(tmp_path / "other")
+    revision = other.revision()
+    other.restore(tmp_path / "kept")
+    assert told(other) == expected
+    assert other.revision() > revision
+    reopened = backend.open(tmp_path / "other")
+    assert told(reopened) == expected
+    held = everything(reopened)
+    assert reopened.append(held).count("duplicate") == len(held)
+    assert reopened.append(frame(event("more"))).watermark > expected["watermark"]
+    assert reopened.erase(["u1"]) == Removed(events=8, exposures=2)
+    reopened.seal()
+    third = backend.open(tmp_path / "third")
+    third.restore(tmp_path / "kept")  # the backup is as it was
+    assert told(third) == expected
+
+
+def test_a_backup_goes_where_nothing_is_and_comes_back_where_nothing_is(
+    backend: Backend, full: EventStore, tmp_path: Path
+) -> None:
+    full.backup(tmp_path / "kept")
+    with pytest.raises(ContractError, match="kept: a backup needs an empty folder"):
+        full.backup(tmp_path / "kept")
+    expected = told(full)
+    with pytest.raises(ContractError, match="restore into a new one"):
+        full.restore(tmp_path / "kept")
+    assert told(full) == expected
+    changes: list[Callable[[EventStore], object]] = [
+        lambda other: other.append(frame(event("a"))),
+        lambda other: put(other, user_id=["a"]),
+        lambda other: other.append_exposures(shown("a", 1)),
+        lambda other: (other.append(frame(event("a"))), other.erase(["u"])),
+    ]
+    for n, change in enumerate(changes):
+        other = backend.open(tmp_path / f"other{n}")
+        change(other)
+        with pytest.raises(ContractError, match="restore into a new one"):
+            other.restore(tmp_path / "kept")
+    with pytest.raises(ContractError, match=r"there is no manifest\.json"):
+        backend.open(tmp_path / "empty").restore(tmp_path / "nowhere")
+
+
+def test_a_restored_store_is_not_the_empty_one_that_was_read(
+    backend: Backend, store: EventStore, tmp_path: Path
+) -> None:
+    store.append(frame(event("a")))
+    assert store.revision() == 0
+    store.backup(tmp_path / "kept")
+    other = backend.open(tmp_path / "other")
+    other.restore(tmp_path / "kept")
+    assert other.revision() > 0
+    assert ids(other) == ["a"]
+
+
+def test_every_file_of_a_backup_is_checked(backend: Backend, full: EventStore, tmp_path: Path) -> None:
+    full.backup(tmp_path / "kept")
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for n, path in enumerate(files[:: len(files) // 12]):
+        data = path.read_bytes()
+        for spoilt in (data[:-2], bytes([data[0] ^ 1]) + data[1:]):
+            path.write_bytes(spoilt)
+            other = backend.open(tmp_path / f"other{n}")
+            with pytest.raises(ContractError, match=re.escape(path.name)):
+                other.restore(tmp_path / "kept")
+            assert other.watermark() == 0
+            assert ids(other) == []
+            other.close()
+        path.write_bytes(data)
+    backend.open(tmp_path / "good").restore(tmp_path / "kept")
+
+
+def test_a_backup_is_of_one_moment(backend: Backend, store: EventStore, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(10_000):
+            store.append(frame(*(event(f"{n}-{m}", f"u{n % 3}", n) for m in range(5))))
+            if done.wait(0.003):
+                return
+
+    def seal() -> None:
+        while not done.wait(0.02):
+            store.seal(keep=7)
+
+    workers = [threading.Thread(target=work) for work in (write, seal)]
+    for worker in workers:
+        worker.start()
+    try:
+        for n in range(4):
+            while store.watermark() < 60 * (n + 1):
+                done.wait(0.001)
+            store.backup(tmp_path / f"kept{n}")
+    finally:
+        done.set()
+        for worker in workers:
+            worker.join()
+    whole, length = ids(store), -1
+    for n in range(4):
+        other = backend.open(tmp_path / f"other{n}")
+        other.restore(tmp_path / f"kept{n}")
+        found = ids(other)
+        assert found == whole[: len(found)]
+        assert len(found) % 5 == 0
+        assert len(found) >= length
+        length = len(found)
+
+
+# Everything, in any order
+
+
+class Model:
+    """A log as a list of (mark, row): what a store must say, whatever was done to it."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, Any]]] = []
+        self.marks = [0]
+
+    def append(self, batch: list[dict[str, Any]]) -> list[str]:
+        held = {row["event_id"]: row for _, row in self.rows}
+        statuses = []
+        for row in batch:
+            known = held.get(row["event_id"])
+            statuses.append("accepted" if known is None else "duplicate" if known == row else "conflict")
+            if known is None:
+                held[row["event_id"]] = row
+                self.rows.append((len(self.marks), row))
+        return statuses
+
+    def remove(self, gone: Callable[[dict[str, Any]], bool]) -> int:
+        before = len(self.rows)
+        self.rows = [(mark, row) for mark, row in self.rows if not gone(row)]
+        return before - len(self.rows)
+
+    @staticmethod
+    def old(row: dict[str, Any], cut: datetime, types: list[str] | None) -> bool:
+        return row["timestamp"] < cut and (types is None or row["event_type"] in types)
+
+    def tail(self, user: str, n: int, until: datetime, mark: int) -> pl.DataFrame:
+        known = [r for m, r in self.rows if r["user_id"] == user and r["timestamp"] <= until and m > mark]
+        newest = sorted(known, key=lambda row: row["timestamp"])
+        return frame(*newest[max(0, len(newest) - n) :])
+
+
+MOMENTS = st.datetimes(datetime(2023, 1, 1), datetime(2023, 6, 1), timezones=st.just(UTC))
+ROW = st.fixed_dictionaries(
+    {
+        "event_id": st.text("abcdefghij", min_size=1, max_size=2),
+        "user_id": st.sampled_from("uvwx"),
+        "item_id": st.none() | TEXT,
+        "event_type": st.sampled_from(["view", "buy"]),
+        "timestamp": MOMENTS,
+        "value": st.none() | st.floats(allow_nan=False),
+    }
+)
+STEP = st.one_of(
+    st.tuples(st.just("append"), st.lists(ROW, max_size=8)),
+    st.tuples(st.just("append"), st.lists(ROW, max_size=8)),
+    st.tuples(st.just("seal"), st.integers(0, 6)),
+    st.tuples(st.just("erase"), st.lists(st.sampled_from("uvwxy"), max_size=2)),
+    st.tuples(st.just("retain"), st.tuples(MOMENTS, st.none() | st.lists(st.sampled_from(["view", "buy"])))),
+    st.tuples(
+        st.just("tail"), st.tuples(st.sampled_from("uvwx"), st.integers(0, 9), MOMENTS, st.integers(0))
+    ),
+    st.tuples(st.just("scan"), st.tuples(st.integers(0), st.integers(0))),
+    st.tuples(st.just("open"), st.none()),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(STEP, max_size=14))
+def test_whatever_is_done_the_log_says_the_same_as_a_list(
+    backend: Backend, steps: list[tuple[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("model")
+    store, model, revision = backend.open(place), Model(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"rows.CHUNK": 3, "segments.MOST_ROWS": 6, "segments.GROUP": 2}.items():
+            patch.setattr(f"profiles.store.{name}", value)
+        for step, given_ in steps:
+            if step == "append":
+                acks = store.append(frame(*given_))
+                assert list(acks.statuses) == model.append(given_)
+                model.marks.append(acks.watermark)
+            elif step == "seal":
+                store.seal(given_)
+            elif step == "erase":
+                gone = model.remove(lambda row, users=given_: row["user_id"] in users)
+                assert store.erase(given_).events == gone
+                assert store.revision() > revision or not gone
+            elif step == "retain":
+                gone = model.remove(lambda row, given=given_: Model.old(row, *given))
+                assert store.retain(*given_).events == gone
+                assert store.revision() > revision or not gone
+            elif step == "tail":
+                user, n, until, mark = given_
+                mark %= len(model.marks)
+                found = store.tail(user, n, until, model.marks[mark])
+                assert_frame_equal(found, model.tail(user, n, until, mark), check_exact=True)
+            elif step == "scan":
+                low, high = sorted(mark % len(model.marks) for mark in given_)
+                found = pl.concat([EVENTS.empty(), *store.scan(model.marks[low], model.marks[high])])
+                assert_frame_equal(found, frame(*(row for mark, row in model.rows if low < mark <= high)))
+            else:
+                store.close()
+                store = backend.open(place)
+            assert store.revision() >= revision
+            revision = store.revision()
+            assert store.watermark() == model.marks[-1]
+            assert_frame_equal(everything(store), frame(*(row for _, row in model.rows)), check_exact=True)
+    store.close()
+
+
+# Versions
+
+
+def test_an_id_keeps_all_its_versions_and_they_are_replaced_together(store: EventStore) -> None:
+    since = [START + timedelta(days=2), None, START]
+    schema = {"item_id": pl.String, "title": pl.String, "valid_from": TIME}
+    given = pl.DataFrame(
+        {"item_id": ["b", "a", "b"], "title": ["new", "x", "old"], "valid_from": since}, schema
+    )
+    assert store.put("items", given) == 2
+    kept = store.catalogue("items").select(list(schema))
+    assert kept.rows() == [("a", "x", None), ("b", "old", START), ("b", "new", START + timedelta(days=2))]
+    assert store.put("items", given) == 0
+    assert store.put("items", given.filter(title="new")) == 1
+    assert store.catalogue("items")["title"].to_list() == ["x", "new"]
+    assert store.put("items", given.filter(title="x").drop("valid_from").with_columns(title=pl.lit("y"))) == 1
+    assert store.catalogue("items")["title"].to_list() == ["y", "new"]

@@ -266,7 +266,7 @@ def test_an_interruption_inside_a_stage_leaves_nothing_half_done(done, shop, tmp
     reached = {
         "ingest": "serving.ingest._conflicts",
         "check": "serving.pipeline.run_checks",
-        "build": "profiles.snapshot.item_profiles",
+        "build": "profiles.snapshot.ProfileBuild",
         "train": "serving.release.Releases.activate",
         "evaluate": "serving.report.measure_split",
         "recommend": "serving.release.Release.recommend",
@@ -441,8 +441,7 @@ def test_conflicts_are_set_aside_with_what_could_not_be_read(config, shop):
     for event_id, problem in zip(conflicts, rejected["problem"][1:], strict=True):
         assert problem == f"event_id {event_id} is in the log with other content"
     assert set(rejected["source"]) == {"log"}
-    # Counted among those that could be read: row 3 (from 0) could not.
-    assert rejected["row"].to_list() == [4, *moved["row"]]
+    assert rejected["row"].to_list() == [4, *(moved["row"] + 1)]
     assert json.loads(rejected["content"][1])["event_id"] == conflicts[0]
     assert workspace.snapshot.about["counts"]["events"] == 4000
 

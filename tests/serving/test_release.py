@@ -155,7 +155,7 @@ def test_a_damaged_file_is_refused_by_name_before_it_is_parsed(
 ) -> None:
     name = publish(kept, tmp_path / "good")
     files = [p.relative_to(tmp_path / "good") for p in (tmp_path / "good").rglob("*") if p.is_file()]
-    assert len(files) == 3 + 3 * len(kept.recommenders)
+    assert len(files) == 3 + 4 + 3 * len(kept.recommenders)  # four of the context
     forbid_parsing(monkeypatch)
     for file in files:
         if file.name == manifest.MANIFEST and how == "longer":

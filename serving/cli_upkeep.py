@@ -1,0 +1,106 @@
+"""The commands that keep a workspace: erasing, retention, backup; and the list of presets."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving.cli_options import DEFAULT_WORKSPACE, AsJson, Folder, Quiet, open_workspace, print_json
+
+Retrain = Annotated[
+    bool, typer.Option("--retrain", help="fit anew, activate, and delete the releases that had learned it")
+]
+
+
+def erase(
+    users: Annotated[list[str], typer.Argument(metavar="USER…", help="ids of users")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    retrain: Retrain = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take everything of users out: log, exposures, answers, vectors, and with --retrain models."""
+    from serving.erasure import erase as erase_users
+    from serving.progress import Progress
+
+    opened = open_workspace(workspace)
+    _print_outcome(erase_users(opened, users, retrain, Progress(quiet or as_json)), as_json, quiet)
+
+
+def retain(
+    days: Annotated[int, typer.Option(min=1, help="keep the events of this many days")],
+    event_type: Annotated[
+        list[str] | None, typer.Option("--type", help="only events of this type; may be repeated")
+    ] = None,
+    workspace: Folder = DEFAULT_WORKSPACE,
+    retrain: Retrain = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take out events older than some days, of some types or of all, and what was made from them."""
+    from datetime import UTC, datetime, timedelta
+
+    from serving.erasure import retain as retain_days
+    from serving.progress import Progress
+
+    cut = datetime.now(UTC) - timedelta(days=days)
+    opened = open_workspace(workspace)
+    _print_outcome(retain_days(opened, cut, event_type, retrain, Progress(quiet or as_json)), as_json, quiet)
+
+
+def _print_outcome(outcome: Any, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        from dataclasses import asdict
+
+        print_json(asdict(outcome))
+    elif not quiet:
+        gone = outcome.removed
+        print(f"{gone.events:,} events and {gone.exposures:,} exposures are gone")  # noqa: T201
+        if outcome.releases and outcome.deleted:
+            print(f"releases that had learned from them are deleted: {', '.join(outcome.releases)}")  # noqa: T201
+        elif outcome.releases:
+            print(  # noqa: T201
+                f"releases that learned from them are still there: {', '.join(outcome.releases)}; "
+                "--retrain fits anew and deletes them"
+            )
+
+
+def backup(
+    place: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder to write, not there yet")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    quiet: Quiet = False,
+) -> None:
+    """Copy the log, exposures, settings and releases, sealed, while others go on writing."""
+    from serving.backup import backup as back_up
+    from serving.progress import Progress
+
+    back_up(open_workspace(workspace), place, Progress(quiet))
+
+
+def restore(
+    place: Annotated[Path, typer.Argument(metavar="FOLDER", help="what `attune backup` wrote")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    quiet: Quiet = False,
+) -> None:
+    """Make a workspace of a backup, its files checked first."""
+    from serving.backup import restore as bring_back
+    from serving.progress import Progress
+
+    bring_back(place, workspace, Progress(quiet))
+
+
+def presets(as_json: AsJson = False) -> None:
+    """List the public data sets that a dataset table reads by name."""
+    from profiles.sources.presets import presets as known
+
+    if as_json:
+        print_json(known())
+        return
+    for name, about in known().items():
+        print(f"{name:20} {about}")  # noqa: T201
+
+
+def add_upkeep(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (erase, retain, backup, restore, presets):
+        app.command()(command)

@@ -1,0 +1,136 @@
+"""Taking people, or old events, out of a workspace: the log, every file made from it, and models.
+
+The store forgets first, at once for every reader. Then go what is derived: rejected rows, answers,
+measured rows and vectors lose theirs; snapshots, derived frames, fitted models and their checkpoints are
+removed whole and built anew. A release cannot be unpicked: those that were trained on what is gone are
+named, or with `retrain` replaced and deleted.
+
+What remains of a person is a salted hash (`erased`), so that reading the same source files again does not
+bring back what was before the erasure.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from profiles import manifest
+from profiles.schema import EPOCH
+from profiles.store import Removed
+from profiles.texts import text_hash
+from serving.erased import remember
+from serving.ingest import FOLDER
+from serving.pipeline import STAGES, Pipeline
+from serving.progress import Progress
+from serving.workspace import Workspace
+
+EVERYTHING = 1 << 62
+END = datetime.max.replace(tzinfo=UTC)
+PER_USER = ("recommendations", "contributions", "metrics")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was taken out, and the releases that had learned from it: still there, or deleted."""
+
+    removed: Removed
+    releases: list[str]
+    deleted: bool
+
+
+def erase(workspace: Workspace, users: Sequence[str], retrain: bool, progress: Progress) -> Outcome:
+    """Take everything of some users out of a workspace; an id that nothing is known of is no error."""
+    with workspace.alone():
+        pasts = [workspace.store.tail(user, EVERYTHING, END) for user in users]
+        first = min((t for past in pasts if (t := past["timestamp"].min()) is not None), default=None)
+        texts = pl.concat([past["text"].drop_nulls() for past in pasts])
+        learned = _learned(workspace, first)
+        remember(workspace.folder, users, datetime.now(UTC))
+        # Vectors first: once the log has forgotten the texts, nobody knows whose they were.
+        workspace.words.cache.forget([text_hash(text) for text in texts])
+        with progress.task("erase: the log"):
+            removed = _sum(workspace.store.erase(users), workspace.exposures.erase(users))
+        with progress.task("erase: what was made from it"):
+            _forget_rows(workspace, users)
+            _forget_derived(workspace)
+    return _rebuilt(workspace, removed, learned, retrain, progress)
+
+
+def retain(
+    workspace: Workspace, cut: datetime, event_types: Sequence[str] | None, retrain: bool, progress: Progress
+) -> Outcome:
+    """Take out events before `cut`, of some types or of all, and what was made from them."""
+    with workspace.alone():
+        learned = _learned(workspace, EPOCH)
+        with progress.task("retain: the log"):
+            removed = _sum(
+                workspace.store.retain(cut, event_types), workspace.exposures.retain(cut, event_types)
+            )
+        if removed == Removed():
+            return Outcome(removed, [], False)
+        with progress.task("retain: what was made from it"):
+            _forget_derived(workspace)
+    return _rebuilt(workspace, removed, learned, retrain, progress)
+
+
+def _sum(*parts: Removed) -> Removed:
+    return Removed(sum(p.events for p in parts), sum(p.exposures for p in parts))
+
+
+def _learned(workspace: Workspace, first: object) -> list[str]:
+    """Return the releases that may have learned from an event of this moment."""
+    if not isinstance(first, datetime):
+        return []
+    found = []
+    for name in workspace.releases.names():
+        as_of = datetime.fromisoformat(manifest.read(workspace.releases.root / name)["as_of"])
+        if as_of >= first:
+            found.append(name)
+    return found
+
+
+def _forget_rows(workspace: Workspace, users: Sequence[str]) -> None:
+    """Rewrite the workspace's files of rows without these users, and without rejected rows that name them."""
+    for name in PER_USER:
+        if (workspace.folder / f"{name}.parquet").exists():
+            frame = workspace.read(name)
+            workspace.write(name, frame.filter(~pl.col("user_id").is_in(list(users)).fill_null(False)))
+    if (workspace.folder / "rejected.parquet").exists():
+        frame = workspace.read("rejected")
+        written = [json.dumps(user, ensure_ascii=False)[1:-1] for user in users]
+        named = pl.any_horizontal(
+            pl.col(column).str.contains_any([*users, *written]) for column in ("content", "problem")
+        )
+        workspace.write("rejected", frame.filter(~named))
+
+
+def _forget_derived(workspace: Workspace) -> None:
+    """Remove what is built from the log, and the memory of having built it."""
+    for name in ("snapshots", "derived", "cache", FOLDER):
+        shutil.rmtree(workspace.folder / name, ignore_errors=True)
+    state = {stage: result for stage, result in workspace.state().items() if stage == "ingest"}
+    manifest.write_atomically(workspace.folder / "state.json", json.dumps(state, indent=2).encode())
+
+
+def _rebuilt(
+    workspace: Workspace, removed: Removed, learned: list[str], retrain: bool, progress: Progress
+) -> Outcome:
+    """Build profiles without what is gone; with `retrain` models too, and delete those that learned it."""
+    pipeline = Pipeline(workspace, progress)
+    if not workspace.store.watermark() or not _events_left(workspace):
+        return Outcome(removed, learned, False)
+    pipeline.run(tuple(stage for stage in STAGES if stage != "ingest") if retrain else ("build",))
+    if not retrain:
+        return Outcome(removed, learned, False)
+    active = workspace.releases.active()
+    for name in learned:
+        if name != active:
+            workspace.releases.delete(name)
+    return Outcome(removed, [name for name in learned if name != active], True)
+
+
+def _events_left(workspace: Workspace) -> bool:
+    return next(iter(workspace.store.scan(columns=("event_id",))), pl.DataFrame()).height > 0

@@ -1,0 +1,271 @@
+"""People who leave: nothing of theirs in any file, whichever way it is read; and backups that come back."""
+
+import json
+import random
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from profiles.schema import EXPOSURES, ContractError
+from serving.backup import backup, restore
+from serving.erasure import erase, retain
+from serving.pipeline import Pipeline
+from serving.progress import Progress
+from serving.workspace import Workspace
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+QUIET = Progress(True)
+TOML = """
+[[events]]
+path = "log.jsonl"
+[[items]]
+path = "items.jsonl"
+columns = { categories = { column = "category", split = "|" } }
+[[users]]
+path = "users.jsonl"
+attributes = ["city"]
+[recommenders.popularity]
+[recommenders.ease]
+[recommenders.content_text]
+[evaluation]
+quantile = 0.8
+"""
+
+
+def names(count: int, seed: int) -> list[str]:
+    """Ids of 32 bytes that nothing else has."""
+    random_bytes = random.Random(seed)
+    return [f"{random_bytes.getrandbits(128):032x}" for _ in range(count)]
+
+
+def write(folder: Path, users: list[str]) -> Path:
+    """Write a small shop's sources: views, reviews in words that name their author, one broken row each."""
+    rng = random.Random(5)
+    rows = []
+    for n, user in enumerate(users):
+        for step in range(12):
+            when = START + timedelta(days=rng.random() * 60)
+            row = {"user_id": user, "item_id": f"i{rng.randrange(12):02}", "event_type": "view"}
+            row |= {"timestamp": when.isoformat(), "session_id": f"visit-{user}-{step}"}
+            if step == 3:
+                row |= {"event_type": "review", "text": f"{user} writes of garden chair number {n}"}
+            if step == 5:
+                row |= {"properties": json.dumps({"by": user})}
+            rows.append(row)
+        rows.append({"user_id": user, "item_id": "i00", "event_type": "view", "timestamp": "someday"})
+    (folder / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    items = [{"item_id": f"i{n:02}", "title": f"chair {n}", "category": "garden|home"} for n in range(12)]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
+    people = [{"user_id": user, "city": f"city of {user}"} for user in users]
+    (folder / "users.jsonl").write_text("\n".join(map(json.dumps, people)))
+    config = folder / "attune.toml"
+    config.write_text(TOML)
+    return config
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A workspace on which everything has run and answers were shown, and its users; not to be written to."""
+    folder = tmp_path_factory.mktemp("shop")
+    users = names(30, 1)
+    workspace = Workspace(folder / "w", write(folder, users))
+    Pipeline(workspace).run()
+    shown = pl.DataFrame(
+        {
+            "recommendation_id": [f"r{n}" for n in range(30)],
+            "user_id": users,
+            "item_id": ["i01"] * 30,
+            "rank": [1] * 30,
+            "source": ["blend"] * 30,
+            "release": ["x"] * 30,
+            "blend": ["default"] * 30,
+            "timestamp": [START + timedelta(days=61)] * 30,
+        }
+    )
+    workspace.exposures.append_exposures(EXPOSURES.conform(shown))
+    workspace.store.seal(keep=100)
+    workspace.exposures.seal()
+    workspace.store.close()
+    workspace.exposures.close()
+    return folder, users
+
+
+@pytest.fixture
+def copied(shop: tuple[Path, list[str]], tmp_path: Path) -> tuple[Workspace, list[str]]:
+    import shutil
+
+    shutil.copytree(shop[0], tmp_path / "shop")
+    return Workspace(tmp_path / "shop" / "w", tmp_path / "shop" / "attune.toml"), shop[1]
+
+
+def decoded(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what every file says once it is decoded."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        match path.suffix:
+            case ".parquet":
+                yield path, pl.read_parquet(path).write_json()
+            case ".arrow":
+                yield path, pl.read_ipc(path).write_json()
+            case ".npy":
+                yield path, str(np.load(path, allow_pickle=False).tolist())
+            case ".npz":
+                with np.load(path, allow_pickle=False) as arrays:
+                    yield path, str({name: arrays[name].tolist() for name in arrays})
+            case ".db":
+                with sqlite3.connect(path) as connection:
+                    yield path, "\n".join(connection.iterdump())
+                connection.close()
+            case _:
+                yield path, path.read_bytes().decode("utf-8", "replace")
+
+
+def holders(folder: Path, users: list[str]) -> set[str]:
+    """Return the files that hold one of these ids, decoded or as bytes."""
+    found = set()
+    for path, text in decoded(folder):
+        raw = path.read_bytes() if path.exists() else b""
+        if any(user in text or user.encode() in raw or bytes.fromhex(user) in raw for user in users):
+            found.add(str(path.relative_to(folder)))
+    return found
+
+
+def test_the_search_finds_them_before(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, users = copied
+    found = holders(workspace.folder, users[:3])
+    wanted = {"rejected.parquet", "recommendations.parquet", "contributions.parquet", "metrics.parquet"}
+    assert wanted <= found
+    assert any(name.startswith("snapshots/") for name in found)
+    assert any(name.startswith("derived/") for name in found)
+    assert any(name.startswith("store/") and name.endswith(".parquet") for name in found)
+
+
+@pytest.mark.parametrize("retrain", [False, True])
+def test_nothing_is_left_of_who_was_erased(copied: tuple[Workspace, list[str]], retrain: bool) -> None:
+    workspace, users = copied
+    gone, others = users[:3], users[3:]
+    before = workspace.releases.names()
+    outcome = erase(workspace, gone, retrain, QUIET)
+    assert outcome.removed.events == 3 * 12
+    assert outcome.removed.exposures == 3
+    assert outcome.releases == before
+    assert holders(workspace.folder, gone) == set()
+    assert holders(workspace.folder, others[:1]), "the others are still there"
+    events = pl.concat(workspace.store.scan())
+    assert set(events["user_id"]) == set(others)
+    assert len(events) == 27 * 12
+    profiles = workspace.snapshot.frame("user_profiles")
+    assert profiles["user_id"].to_list() == sorted(others)
+    assert outcome.deleted is retrain
+    if retrain:
+        assert not set(before) & set(workspace.releases.names())
+        assert workspace.releases.load_active()
+        assert set(workspace.read("recommendations")["user_id"]) == set(others)
+    else:
+        assert workspace.releases.names() == before
+
+
+def test_retrained_models_are_those_that_never_saw_them(
+    copied: tuple[Workspace, list[str]], tmp_path: Path
+) -> None:
+    workspace, users = copied
+    erase(workspace, users[:3], True, QUIET)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    config = write(fresh, users)
+    log = (fresh / "log.jsonl").read_text().splitlines()
+    people = (fresh / "users.jsonl").read_text().splitlines()
+    for name, lines in (("log", log), ("users", people)):
+        kept = [line for line in lines if json.loads(line)["user_id"] not in users[:3]]
+        (fresh / f"{name}.jsonl").write_text("\n".join(kept))
+    other = Workspace(fresh / "w", config)
+    Pipeline(other).run()
+    ours, theirs = workspace.releases.load_active(), other.releases.load_active()
+    assert set(ours.recommenders) == set(theirs.recommenders)
+    for name in ours.recommenders:
+        for file in ("state.safetensors",):
+            one, two = (
+                w.releases.root / r.name / "recommenders" / name / file
+                for w, r in ((workspace, ours), (other, theirs))
+            )
+            assert one.read_bytes() == two.read_bytes(), name
+
+
+def test_sources_read_again_do_not_bring_them_back(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, users = copied
+    gone = users[0]
+    erase(workspace, [gone], False, QUIET)
+    log = workspace.root / "log.jsonl"
+    later = {"user_id": gone, "item_id": "i01", "event_type": "view"}
+    later["timestamp"] = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    log.write_text(log.read_text() + "\n" + json.dumps(later))
+    reopened = Workspace(workspace.folder, workspace.root / "attune.toml")
+    Pipeline(reopened).run(("ingest",), force=True)
+    events = pl.concat(reopened.store.scan())
+    assert events.filter(user_id=gone).height == 1, "only what they did since"
+    assert gone not in reopened.store.catalogue("users")["user_id"].to_list()
+
+
+def test_an_unknown_user_is_no_error(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, _ = copied
+    outcome = erase(workspace, [secrets.token_hex(16)], False, QUIET)
+    assert (outcome.removed.events, outcome.releases) == (0, [])
+
+
+def test_an_erasure_cut_short_is_finished_by_asking_again(
+    copied: tuple[Workspace, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, users = copied
+    with monkeypatch.context() as patched:
+        patched.setattr("serving.erasure._forget_derived", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            erase(workspace, users[:1], False, QUIET)
+    erase(workspace, users[:1], False, QUIET)
+    assert holders(workspace.folder, users[:1]) == set()
+
+
+def test_old_events_go_and_profiles_follow(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, _ = copied
+    log = pl.concat(workspace.store.scan())
+    cut = START + timedelta(days=30)
+    old = log.filter(pl.col("timestamp") < cut)
+    outcome = retain(workspace, cut, ["view"], False, QUIET)
+    assert outcome.removed.events == old.filter(event_type="view").height > 0
+    kept = pl.concat(workspace.store.scan())
+    assert set(kept["event_id"]) == set(log["event_id"]) - set(old.filter(event_type="view")["event_id"])
+    assert int(workspace.snapshot.frame("user_profiles")["events_all"].sum()) == kept.height
+    assert retain(workspace, cut, ["view"], False, QUIET).removed.events == 0
+
+
+def test_a_backup_comes_back_whole(copied: tuple[Workspace, list[str]], tmp_path: Path) -> None:
+    workspace, _ = copied
+    backup(workspace, tmp_path / "safe", QUIET)
+    with pytest.raises(ContractError, match="exists"):
+        backup(workspace, tmp_path / "safe", QUIET)
+    again = restore(tmp_path / "safe", tmp_path / "again", QUIET)
+    log = pl.concat(workspace.store.scan())
+    assert pl.concat(again.store.scan()).equals(log)
+    assert again.exposures.exposures().equals(workspace.exposures.exposures())
+    assert again.store.watermark() == workspace.store.watermark()
+    assert again.releases.active() == workspace.releases.active()
+    Pipeline(again).run(("build",))
+    assert again.snapshot.name == workspace.snapshot.name
+    with pytest.raises(ContractError, match="not empty"):
+        restore(tmp_path / "safe", tmp_path / "again", QUIET)
+
+
+def test_a_damaged_backup_is_refused(copied: tuple[Workspace, list[str]], tmp_path: Path) -> None:
+    workspace, _ = copied
+    backup(workspace, tmp_path / "safe", QUIET)
+    victim = max((p for p in (tmp_path / "safe").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    with pytest.raises(ContractError, match=victim.name):
+        restore(tmp_path / "safe", tmp_path / "again", QUIET)
+    assert not (tmp_path / "again").exists()
