@@ -1,8 +1,13 @@
-"""The one place that sets how many threads the numeric libraries use."""
+"""The one place that sets how many threads the numeric libraries use, and how work is handed to them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+Part = TypeVar("Part")
+Found = TypeVar("Found")
 
 
 def use(threads: int) -> None:
@@ -19,6 +24,17 @@ def use(threads: int) -> None:
 def available() -> int:
     """Return the threads in use: ATTUNE_THREADS where it is set, else the cores this process may run on."""
     return int(os.environ.get("ATTUNE_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable[[Part], Found], parts: Iterable[Part]) -> Iterator[Found]:
+    """Map in order, only a few parts ahead of whoever takes the results: few are in memory at once."""
+    waiting: list[Future[Found]] = []
+    for part in parts:
+        waiting.append(pool.submit(work, part))
+        if len(waiting) > available():
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()
 
 
 @contextmanager

@@ -103,7 +103,8 @@ class Lists:
         if self.shares is not None:
             values = pl.DataFrame({"value": values.cast(pl.String), "share": self.shares}).to_struct()
         offsets = pa.array(self.offsets.astype(np.int64))
-        return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, values.to_arrow())))
+        whole = values.to_arrow(compat_level=pl.CompatLevel.newest())  # strings stay where they are
+        return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, whole)))
 
     def only(self) -> list[Any]:
         """Return the one row there is."""
@@ -145,7 +146,7 @@ class Feature(Generic[Seen]):
             column = pl.Series(name, found, nan_to_null=found.dtype.kind == "f")
         else:
             column = (found.series() if isinstance(found, Lists) else found).alias(name)
-        return column.cast(self.dtype)
+        return column if column.dtype == self.dtype else column.cast(self.dtype)
 
 
 VALUE_SHARES = pl.List(pl.Struct({"value": pl.String(), "share": pl.Float64()}))

@@ -69,6 +69,17 @@ class Context:
         np.log2(share, out=bits, where=share > 0)
         return -bits
 
+    @cached_property
+    def values(self) -> sparse.csr_matrix:
+        """Which item has which value of all attributes, side by side: one look at an item finds them all."""
+        return sparse.hstack([attribute.items for attribute in self.attributes.values()], format="csr")
+
+    @cached_property
+    def first_value(self) -> dict[str, int]:
+        """Where the values of each attribute begin among those of all."""
+        widths = [len(attribute.values) for attribute in self.attributes.values()]
+        return dict(zip(self.attributes, np.cumsum([0, *widths[:-1]]).tolist(), strict=True))
+
     def rows(self, item_ids: pl.Series) -> np.ndarray:
         """Return the row of each item id, -1 for null and for items the context does not know."""
         return places(item_ids, self.item_ids)

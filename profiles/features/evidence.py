@@ -76,7 +76,7 @@ def _leaned(past: Past, name: str, keep: int) -> np.ndarray:
     first = places(values[:1], attribute.values)
     said = np.flatnonzero(past.weight > 0)
     has = attribute.items[past.events.item[said]][:, first].toarray()[:, 0] > 0
-    counts = past.strength.data * has
+    counts = past.strength[said] * has
     order = np.argsort(-counts, kind="stable")[:keep]
     behind_it: np.ndarray = said[order[counts[order] > 0]]
     return behind_it

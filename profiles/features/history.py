@@ -11,12 +11,12 @@ a time from here, one user's past is a slice of it, and the next day's history i
 events merged in: the log before its watermark is not read again.
 
 Memory: BUFFER bytes of coded events (what exceeds it is written beside), about 150 bytes an event of
-two partitions, and the ids of users and items. Disk: about 30 bytes an event. Two user ids whose 64-bit
-hashes are equal would be taken for one: 3 in 10^8 for a million users.
+two partitions, and the ids of users and items. Disk: about 30 bytes an event. Two user ids or
+two item ids whose 64-bit hashes are equal would be taken for one: 3 in 10^8 for a million of them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,14 +28,14 @@ import polars as pl
 import pyarrow as pa
 
 from profiles import threads
-from profiles.features.ordering import by_user_and_time
+from profiles.features.numbering import Numbering, hashed
+from profiles.features.ordering import by_user_and_time, gathered
 from profiles.features.past import Events, marks
 from profiles.features.spill import Spill, joined
 from profiles.schema import EVENTS, TIME, ContractError
 
 FACTS = "facts.json"
 FORMAT = 1  # raise it when the files or the codes of the same log change
-SEED = 20  # of the hash of ids
 PARTITION = 1_500_000  # events a partition is meant to hold
 BUFFER = 1_500_000_000  # bytes of coded events held before they are written out
 TYPES = 1000  # event types at most: a profile has columns for each
@@ -98,7 +98,7 @@ class History:
 
     def of_user(self, user_id: str) -> Events | None:
         """Return one user's events; None where there are none."""
-        key = int(_keys(pl.Series([user_id]))[0])
+        key = int(hashed(pl.Series([user_id]))[0])
         users, arrays = self._opened(int(_partition(np.array([key], np.uint64), self.partitions)[0]))
         place = int(np.searchsorted(users["key"], np.uint64(key)))
         if place == len(users["key"]) or int(users["key"][place]) != key:
@@ -155,18 +155,15 @@ def build(
     """
     partitions = 1 << max(0, (expected - 1) // PARTITION).bit_length()
     partitions = max(partitions, before.partitions if before else 1)
-    items, types = pl.Categories.random(), pl.Categories.random()
-    # Categories are forgotten with the last series that has them.
-    alive = [pl.Series([None], dtype=pl.String).cast(pl.Categorical(kept)) for kept in (items, types)]
+    items, types = Numbering(), Numbering()
     with Spill(folder, partitions, BUFFER, DEALT) as spill, ThreadPoolExecutor(threads.available()) as pool:
         rows = 0
-        for coded in _ahead(pool, partial(_code, partitions, items, types), scan(READ)):
+        for coded in threads.ahead(pool, partial(_code, partitions, items, types), scan(READ)):
             coded.arrays["row"] += rows
             spill.add(coded.arrays, coded.bounds)
             rows += coded.rows
             progress(coded.rows)
-        merge = _Merge(folder, spill, before, items.to_series(), types.to_series(), catalogue)
-        del alive
+        merge = _Merge(folder, spill, before, items.names(), types.names(), catalogue)
         pl.DataFrame({"item_id": merge.items}).write_ipc(folder / "items.arrow")
         users = list(pool.map(merge.partition, range(partitions)))
     _name_users(folder, users, rows, scan(("user_id",)) if rows else (), before)
@@ -196,16 +193,16 @@ class Coded:
         return int(self.bounds[-1])
 
 
-def _code(partitions: int, items: pl.Categories, types: pl.Categories, batch: pl.DataFrame) -> Coded:
+def _code(partitions: int, items: Numbering, types: Numbering, batch: pl.DataFrame) -> Coded:
     """Turn a batch into numbers and deal it out; items and types not met before get the next code."""
-    key = _keys(batch["user_id"])
+    key = hashed(batch["user_id"])
     part = _partition(key, partitions)
     order = np.argsort(part, kind="stable")  # a radix sort: these are 16-bit numbers
-    kind = _codes(batch["event_type"], types).to_numpy()
+    kind = types(batch["event_type"])
     _refuse_many(int(kind.max(initial=0)) + 1, batch["event_type"])
     arrays = {
         "key": key,
-        "item": _codes(batch["item_id"], items).cast(pl.Int32).fill_null(-1).to_numpy(),
+        "item": items(batch["item_id"]),
         "kind": kind.astype(np.uint16),
         "time": batch["timestamp"].to_physical().to_numpy(),
         "marks": marks(batch).to_numpy(),
@@ -214,7 +211,7 @@ def _code(partitions: int, items: pl.Categories, types: pl.Categories, batch: pl
         arrays["value"] = batch["value"].fill_null(float("nan")).to_numpy()
     if batch["session_id"].count():
         arrays["session"] = session_keys(batch["session_id"])
-    dealt = {name: array[order] for name, array in arrays.items()}
+    dealt = {name: gathered(array, order) for name, array in arrays.items()}
     bounds = np.append(0, np.cumsum(np.bincount(part, minlength=partitions)))
     return Coded(dealt | {"row": order}, bounds)
 
@@ -256,13 +253,16 @@ class _Merge:
         """
         found = self.spill.take(number)
         if found:
-            found["item"], found["kind"] = self.new_item[found["item"]], self.new_kind[found["kind"]]
+            found["item"] = gathered(self.new_item, found["item"])
+            found["kind"] = gathered(self.new_kind, found["kind"])
         if self.before:
             found = joined([part for part in (self._old(self.before, number), found) if part], DEALT)
         found = found or {name: np.zeros(0, blank.dtype) for name, blank in DEALT.items()}
         order, starts = by_user_and_time(found["key"], found["time"])
         ordered = {
-            name: found[name][order].astype(CODED[name].dtype, copy=False) for name in CODED if name in found
+            name: gathered(found[name], order).astype(CODED[name].dtype, copy=False)
+            for name in CODED
+            if name in found
         }
         pl.DataFrame(ordered).write_ipc(
             self.folder / f"events-{number:04}.arrow", record_batch_size=max(1, len(order))
@@ -320,15 +320,11 @@ def _whole(number: int, partitions: int, before: History) -> int:
     return number * before.partitions // partitions
 
 
-def _keys(ids: pl.Series) -> np.ndarray:
-    return ids.hash(SEED).to_numpy()
-
-
 def session_keys(sessions: pl.Series) -> np.ndarray:
     """Return a number for each session id, 0 where there is none."""
     if sessions.null_count() == len(sessions):
         return np.zeros(len(sessions), np.uint64)
-    return np.where(sessions.is_null(), np.uint64(0), _keys(sessions))
+    return np.where(sessions.is_null(), np.uint64(0), hashed(sessions))
 
 
 def _partition(key: np.ndarray, partitions: int) -> np.ndarray:
@@ -340,7 +336,8 @@ def _stored(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndar
     """Return arrays of a file, memory-mapped; all of them, or those named."""
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
-    return {name: table.column(name).combine_chunks().to_numpy() for name in names or table.column_names}
+    arrays = ((name, table.column(name)) for name in names or table.column_names)
+    return {n: (a.chunk(0) if a.num_chunks == 1 else a.combine_chunks()).to_numpy() for n, a in arrays}
 
 
 def _mapped(path: Path) -> list[np.ndarray]:
@@ -351,22 +348,7 @@ def _mapped(path: Path) -> list[np.ndarray]:
     ]
 
 
-def _codes(ids: pl.Series, categories: pl.Categories) -> pl.Series:
-    return ids.cast(pl.Categorical(categories)).to_physical()
-
-
 def _places(ids: pl.Series, among: pl.Series) -> np.ndarray:
     """Return where each id stands among sorted ids, and behind them -1 for no id."""
     found = ids.cast(pl.Enum(among)).to_physical().cast(pl.Int32).to_numpy()
     return np.append(found, np.int32(-1))
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
-    """Map in order, a few parts ahead of whoever takes the results."""
-    waiting: list[Any] = []
-    for part in parts:
-        waiting.append(pool.submit(work, part))
-        if len(waiting) > threads.available():
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()

@@ -37,7 +37,8 @@ def _age(t: Totals) -> np.ndarray:
 
 def _trend(t: Totals) -> np.ndarray:
     """log2 of the last 7 days' daily rate over that of the last 30, each with one event in 30 days more."""
-    return np.asarray(np.log2((t.ones["7"] * (30 / 7) + 1) / (t.ones["30"] + 1.0)))
+    week, month = t.counts(7).sum(axis=1), t.counts(30).sum(axis=1)
+    return np.asarray(np.log2((week * (30 / 7) + 1) / (month + 1)))
 
 
 def _smoothed(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -63,13 +64,13 @@ POPULARITY: Columns = {
     "last_event": Feature(lambda t: _moment(t.last, _all(t) > 0), TIME, "UTC", "latest event"),
     "recency_days": Feature(_recency, F64, "days", "time since the latest event"),
     "age_days": Feature(_age, F64, "days", "time since it was available, else since its first event"),
-    "distinct_users": Feature(lambda t: t.ones["users"], U32, "users", "different users", fill=0),
+    "distinct_users": Feature(lambda t: t.users, U32, "users", "different users", fill=0),
     "popularity": Feature(
         lambda t: t.context.percentile, F64, "0 to 1", "percentile of events among items with any"
     ),
     "trend": Feature(_trend, F64, "log2", "daily rate of the last 7 days over the last 30", window="30 days"),
     "repeat_share": Feature(
-        lambda t: _smoothed(_all(t) - t.ones["users"], _all(t)),
+        lambda t: _smoothed(_all(t) - t.users, _all(t)),
         F64,
         "share",
         "events of users who had touched it, smoothed",
@@ -82,7 +83,7 @@ POPULARITY: Columns = {
 
 def _audience(name: str, t: Totals) -> Lists:
     """Shares of the values of a user attribute among an item's users, most frequent first."""
-    table = t.audience(name)
+    table = t.audience[name]
     item, code = np.nonzero(table)
     times = table[item, code].astype(np.int64)
     order = np.lexsort((code, -times, item))
@@ -93,19 +94,19 @@ def _audience(name: str, t: Totals) -> Lists:
 
 AUDIENCE: Columns = {
     "user_events": Feature(
-        lambda t: ratio(t.user_events.astype(np.float64), t.ones["users"]),
+        lambda t: ratio(t.user_events.astype(np.float64), t.users),
         F64,
         "events",
         "mean events of the users who touched it",
     ),
     "new_user_share": Feature(
-        lambda t: _smoothed(t.ones["young"], _all(t)),
+        lambda t: _smoothed(t.young, _all(t)),
         F64,
         "share",
         "events of users in their first days, smoothed",
     ),
     "entry_share": Feature(
-        lambda t: _smoothed(t.ones["opens"], _all(t)), F64, "share", "events that began a visit, smoothed"
+        lambda t: _smoothed(t.openers, _all(t)), F64, "share", "events that began a visit, smoothed"
     ),
 }
 
@@ -113,13 +114,13 @@ AUDIENCE: Columns = {
 def _co_items(t: Totals) -> Lists:
     """Items most often next to an item in a visit, as the share of its neighbours; ties by id."""
     found = engine.run("co_items", {"pairs": t.pairs()}, keep=t.config.affinities)
-    counts = np.bincount(found["item"].to_numpy(), minlength=t.shape[0])
+    counts = np.bincount(found["item"].to_numpy(), minlength=len(t.context.item_ids))
     names = t.context.item_ids.gather(found["other"])
     return Lists(np.append(0, np.cumsum(counts)), names, found["share"].to_numpy())
 
 
-def _count(kind: int | None, window: int, t: Totals) -> np.ndarray:
-    counts = t.counts[:, :, window]
+def _count(kind: int | None, days: int | None, t: Totals) -> np.ndarray:
+    counts = t.counts(days)
     return np.asarray(counts.sum(axis=1)) if kind is None else counts[:, kind]
 
 
@@ -128,19 +129,20 @@ def _value_mean(kind: int, t: Totals) -> np.ndarray:
 
 
 def _conversion(first: int, second: int, t: Totals) -> np.ndarray:
-    counts = t.counts[:, :, -1]
+    counts = t.counts()
     return np.asarray(np.minimum(1.0, _smoothed(counts[:, second], counts[:, first])))
 
 
 def _by_type(t: Totals) -> Columns:
     """Counts of every type and window, means of values, and rates from type to type."""
     types = t.context.event_types
-    spans = [(f"{days}d", f"{days} days") for days in t.config.windows_days] + [("all", "all time")]
+    spans: list[tuple[int | None, str, str]] = [(d, f"{d}d", f"{d} days") for d in t.config.windows_days]
+    spans.append((None, "all", "all time"))
     kinds: list[tuple[str, int | None]] = [("events", None)]
     kinds += [(f"count_{name}", kind) for kind, name in enumerate(types)]
     columns: Columns = {
         f"{name}_{short}": Feature(
-            partial(_count, kind, window),
+            partial(_count, kind, days),
             U32,
             "events",
             "how many",
@@ -149,7 +151,7 @@ def _by_type(t: Totals) -> Columns:
             0,
         )
         for name, kind in kinds
-        for window, (short, long) in enumerate(spans)
+        for days, short, long in spans
     }
     for kind, name in enumerate(types):
         columns[f"value_mean_{name}"] = Feature(

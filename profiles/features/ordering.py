@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from profiles.jit import compiled
+
 
 def by_user_and_time(key: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the order by (key, time, place) and where each key begins in it."""
@@ -33,3 +35,16 @@ def by_user_and_time(key: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.
 def _same_bits(key: np.ndarray) -> int:
     """Count the leading bits all keys share."""
     return 64 - int(np.bitwise_or.reduce(key ^ key[0])).bit_length() if len(key) > 1 else 0
+
+
+def gathered(array: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return array[order], several times as fast: places are not checked."""
+    found = np.empty(len(order), array.dtype)
+    _gather(array, order, found)
+    return found
+
+
+@compiled
+def _gather(array: np.ndarray, order: np.ndarray, found: np.ndarray) -> None:
+    for at in range(len(order)):
+        found[at] = array[order[at]]

@@ -11,9 +11,8 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from scipy import sparse
 
-from profiles.features import FeaturesConfig, Lists
+from profiles.features import FeaturesConfig, Lists, loops
 from profiles.features.context import Context, weights_of
 from profiles.interactions import InteractionsConfig
 from profiles.schema import DAY, TIME
@@ -199,20 +198,9 @@ class Past:
         Of two neighbours that both name their session, the second does where the name changes, however
         long the pause; any other event after a long pause, or where the visit had another name till then.
         """
-        time, session = self.events.time, self.events.session
-        found = np.empty(len(time), bool)
-        np.greater(time[1:] - time[:-1], self.config.session_minutes * 60e6, out=found[1:])
-        named = session != 0
-        if named.any():
-            both = named[1:] & named[:-1]
-            found[1:] = np.where(both, session[1:] != session[:-1], found[1:])
-        found[self.events.starts] = True
-        if named.any() and not named.all():
-            place = np.arange(len(time))
-            before = np.append(-1, np.maximum.accumulate(np.where(named, place, -1))[:-1])  # latest name
-            begun = np.maximum.accumulate(np.where(found, place, 0))
-            found |= named & (before >= begun) & (session != session[before])
-        return found
+        e, opens = self.events, np.empty(len(self.events.time), bool)
+        loops.opens_visit(e.starts, e.time, e.session, self.config.session_minutes * 60e6, opens)
+        return opens
 
     @cached_property
     def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -230,22 +218,8 @@ class Past:
     @cached_property
     def touches(self) -> tuple[np.ndarray, np.ndarray]:
         """Which events are the first, and which the last, of their user with their item."""
-        at = np.flatnonzero(self.named)
         first, last = np.zeros(len(self.named), bool), np.zeros(len(self.named), bool)
-        if not len(at):
-            return first, last
-        width = max(1, len(self.context.item_ids).bit_length())
-        deep = max(1, (len(self.named) - 1).bit_length())
-        pair = (self.user[at].astype(np.int64) << width) | self.events.item[at]
-        if int(pair.max()).bit_length() + deep <= 63:
-            packed = np.sort((pair << deep) | at)  # several times as fast as an argsort
-            order, pair = packed & ((1 << deep) - 1), packed >> deep
-        else:
-            place = np.argsort(pair, kind="stable")
-            order, pair = at[place], pair[place]
-        new = np.append(True, pair[1:] != pair[:-1])
-        first[order[new]] = True
-        last[order[np.append(new[1:], True)]] = True
+        loops.touches(self.events.starts, self.events.item, first, last)
         return first, last
 
     def of_item(self, table: np.ndarray) -> np.ndarray:
@@ -289,33 +263,45 @@ class Past:
         return weight
 
     @cached_property
-    def strength(self) -> sparse.csr_matrix:
-        """Decayed weights as (users, items), repeats side by side.
+    def strength(self) -> np.ndarray:
+        """Decayed weight of each event.
 
         Age counts from the user's own latest event that says something, and to 900 half-lives: a user
         who left keeps their taste, and no weight sinks to zero.
         """
-        said = np.flatnonzero(self.weight > 0)
-        user = self.user[said]
-        starts = np.searchsorted(user, np.arange(len(self.length) + 1))
-        time = self.events.time[said]
-        newest = np.zeros(len(self.length), np.int64)
-        some = starts[1:] > starts[:-1]
-        newest[some] = time[starts[1:][some] - 1]
-        older = (newest[user] - time) / (DAY * self.config.half_life_days)
-        data = self.weight[said] * np.exp2(-np.minimum(older, 900.0))
-        shape = (len(self.length), len(self.context.item_ids))
-        return sparse.csr_matrix((data, self.events.item[said], starts), shape=shape)
+        found = np.empty(len(self.weight))
+        half_life = DAY * self.config.half_life_days
+        loops.decayed(self.events.starts, self.events.time, self.weight, half_life, found)
+        return found
 
-    def leaning(self, name: str) -> sparse.csr_matrix:
-        """Return the decayed weight of each value of an attribute, (users, values).
+    @cached_property
+    def leanings(self) -> "Leanings":
+        """Decayed weight of each value of all attributes."""
+        events, has = self.events, self.context.values
+        bounds = np.array([*self.context.first_value.values(), has.shape[1]])
+        return Leanings(
+            [*self.context.first_value],
+            *loops.added_up(events.starts, events.item, self.strength, has.indptr, has.indices, bounds),
+        )
 
-        Within a row the value that was met first for the first time stands last.
-        """
-        cached: dict[str, sparse.csr_matrix] = self.__dict__.setdefault("_leanings", {})
-        if name not in cached:
-            cached[name] = self.strength @ self.context.attributes[name].items
-        return cached[name]
+
+@dataclass(frozen=True)
+class Leanings:
+    """Users' decayed weights over the values of all attributes, numbered as in `Context.values`.
+
+    User u has for attribute a values[offsets[s]:offsets[s + 1]] with s = u * attributes + a; the one met
+    first for the first time stands last.
+    """
+
+    attributes: list[str]
+    offsets: np.ndarray
+    values: np.ndarray
+    sums: np.ndarray
+
+    def of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return where each user's values of an attribute begin and end."""
+        place, step = self.attributes.index(name), len(self.attributes)
+        return self.offsets[place:-1:step], self.offsets[place + 1 :: step]
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

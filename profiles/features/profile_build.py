@@ -5,21 +5,24 @@ context), the second computes every user's columns and adds up the items' totals
 items alone. Users are taken in blocks of about BLOCK events, which stay in the processor's cache.
 
 Memory: two partitions of the history with what is computed on the way (about 300 bytes an event of
-theirs), the items' counts (4 bytes an item, type and window) and, at the end, the user profiles
-themselves, about 1.5 kB a user, while they are sorted.
+theirs), the items' counts (4 bytes an item, type and window) and, at the end, a few times CHUNK user
+profiles, about 1.5 kB each, while they are sorted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from profiles import threads
-from profiles.features import FeaturesConfig, filled
+from profiles.features import FeaturesConfig, filled, loops
 from profiles.features.attributes import cleaned, normalised, said
 from profiles.features.context import NEVER, Context, attributes_of, band_edges, priced, since_of, with_shares
 from profiles.features.history import History
@@ -31,6 +34,7 @@ from profiles.features.user_features import user_features
 from profiles.interactions import InteractionsConfig
 
 BLOCK = 150_000  # events
+CHUNK = 100_000  # users whose profiles are sorted at once
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class ProfileBuild:
                     totals.add(part)
                     written.append(path)
                 self.progress(1)
-        self._write_users(context, folder, written)
+            self._write_users(pool, context, folder, written)
         features = item_features(totals)
         columns = [filled(f.column(name, totals), f.fill) for name, f in features.items()]
         frame = pl.DataFrame([context.item_ids.alias("item_id"), *columns])
@@ -116,20 +120,14 @@ class ProfileBuild:
         """Return events, weight and first moment of each item, what each user spent, events of each type."""
         events, alive = self.history.events(number).until(self.as_of)
         n, types = len(context.item_ids), len(context.event_types)
-        first = np.full(n, NEVER)
-        if not alive.any():
-            return np.zeros(n, np.int64), np.zeros(n), first, np.zeros(0), np.zeros(types, np.int64)
-        past = Past(events, self.as_of, context, self.config, self.interactions)
-        at = np.flatnonzero(past.named)
-        item = events.item[at]
-        np.minimum.at(first, item, events.time[at])
-        return (
-            np.bincount(item, minlength=n),
-            np.bincount(item, past.weight[at], n),
-            first,
-            past.sum(past.spent),
-            np.bincount(events.kind, minlength=types),
-        )
+        count, weight, first = np.zeros(n, np.int64), np.zeros(n), np.full(n, NEVER)
+        kinds, spend = np.zeros(types, np.int64), np.zeros(0)
+        if alive.any():
+            past = Past(events, self.as_of, context, self.config, self.interactions)
+            seen = events.item, events.kind, events.time, past.weight
+            loops.standing(*seen, count, weight, first, kinds)
+            spend = past.sum(past.spent)
+        return count, weight, first, spend, kinds
 
     def _partition(
         self, number: int, context: Context, renumbered: "Renumbered", totals: Totals, folder: Path
@@ -143,16 +141,15 @@ class ProfileBuild:
         user_ids = self.history.users(number)["user_id"].filter(pl.Series(alive))
         features = user_features(context, self.config)
         blocks: list[pl.DataFrame] = []
-        touches = []
+        met, opens = [], []
         for first, last in self._blocks(events):
             past = Past(events.users(first, last), self.as_of, context, self.config, self.interactions)
             columns = [feature.column(name, past) for name, feature in features.items()]
             blocks.append(pl.DataFrame([user_ids[first:last].alias("user_id"), *columns]))
-            touches.append(past.touches)
-        pl.concat(blocks).write_ipc(path)
-        whole = Past(events, self.as_of, context, self.config, self.interactions)
-        whole.__dict__["touches"] = tuple(np.concatenate(flags) for flags in zip(*touches, strict=True))
-        return totals.part(whole, self._codes(user_ids)), path
+            met.append(past.touches[0])
+            opens.append(past.opens_session)
+        pl.concat(blocks).sort("user_id").write_ipc(path)
+        return totals.part(events, np.concatenate(met), np.concatenate(opens), self._codes(user_ids)), path
 
     @cached_property
     def _audiences(self) -> dict[str, tuple[pl.Series, pl.DataFrame]]:
@@ -176,22 +173,68 @@ class ProfileBuild:
             for name, (_, codes) in self._audiences.items()
         }
 
-    def _write_users(self, context: Context, folder: Path, parts: list[Path]) -> None:
-        """Put the partitions and the users without events together, sorted by id, and drop the parts."""
+    def _write_users(
+        self, pool: ThreadPoolExecutor, context: Context, folder: Path, paths: list[Path]
+    ) -> None:
+        """Put the partitions and the users without events together, sorted by id, and drop the partitions.
+
+        Each partition is sorted, so a run of ids is a slice of each: CHUNK users are in memory at once.
+        """
         features = user_features(context, self.config)
         schema = pl.Schema({"user_id": pl.String(), **{name: f.dtype for name, f in features.items()}})
-        active = pl.concat([pl.DataFrame(schema=schema), *(pl.read_ipc(path) for path in parts)])
-        silent = self.users.select("user_id").join(active.select("user_id"), on="user_id", how="anti")
-        both = pl.concat([active, silent], how="diagonal").sort("user_id")
-        both = both.with_columns(
-            filled(both[name], f.fill) for name, f in features.items() if f.fill is not None
-        )
+        parts = [pl.DataFrame(schema=schema), *(_mapped(path) for path in paths)]
+        active = pl.concat([part["user_id"] for part in parts])
+        users = self.users.sort("user_id")
+        silent = users.select("user_id").filter(~pl.col("user_id").is_in(active.implode()))
         texts = self.texts.sort("user_id", "timestamp", maintain_order=True)
-        both = with_words(both, written_columns(texts, context.telling, self.config))
-        both = normalised(both, self.users, self.config)
-        both.write_ipc(folder / "user_profiles.arrow")
-        for path in parts:
+        words = written_columns(texts, context.telling, self.config).sort("user_id")
+        ids = pl.concat([active, silent["user_id"]]).sort()
+        edges = ids.gather_every(CHUNK)[1:]
+
+        def chunk(numbered: tuple[int, tuple[pl.DataFrame, ...]]) -> Path:
+            number, (*events, no_events, own_words, own_users) = numbered
+            both = pl.concat(events)
+            if len(no_events):
+                both = pl.concat([both, no_events], how="diagonal")
+            both = both.sort("user_id")
+            both = both.with_columns(
+                filled(both[name], f.fill) for name, f in features.items() if f.fill is not None
+            )
+            both = normalised(with_words(both, own_words), own_users, self.config)
+            path = folder / f"chunk-{number:04}.arrow"
+            both.write_ipc(path)
+            return path
+
+        sorted_by_id = (_cut(frame, edges) for frame in (*parts, silent, words, users))
+        chunks = threads.ahead(pool, chunk, enumerate(zip(*sorted_by_id, strict=True)))
+        _joined(chunks, folder / "user_profiles.arrow")
+        for path in paths:
             path.unlink()
+
+
+def _mapped(path: Path) -> pl.DataFrame:
+    """Open a frame without reading it; Polars' own reader copies."""
+    with pa.memory_map(str(path)) as file:
+        return pl.DataFrame(pa.ipc.open_file(file).read_all())
+
+
+def _joined(paths: Iterable[Path], target: Path) -> None:
+    """Write the batches of several files, at least one, into one, and drop each when it is copied."""
+    with ExitStack() as opened:
+        writer = None
+        for path in paths:
+            with pa.memory_map(str(path)) as source:
+                file = pa.ipc.open_file(source)
+                writer = writer or opened.enter_context(pa.ipc.new_file(str(target), file.schema))
+                for number in range(file.num_record_batches):
+                    writer.write_batch(file.get_batch(number))
+            path.unlink()
+
+
+def _cut(frame: pl.DataFrame, edges: pl.Series) -> list[pl.DataFrame]:
+    """Cut a frame sorted by user_id before each of these ids."""
+    places = [0, *frame["user_id"].search_sorted(edges, "left"), len(frame)]
+    return [frame[first:last] for first, last in pairwise(places)]
 
 
 Renumbered = Callable[[Events], Events]

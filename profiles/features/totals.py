@@ -4,28 +4,27 @@
 of floats come out the same on any number of threads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import polars as pl
 
-from profiles.features import FeaturesConfig
+from profiles.features import FeaturesConfig, loops
 from profiles.features.context import NEVER, Context
-from profiles.features.past import Past
+from profiles.features.past import Events
 from profiles.schema import DAY
 
 
 @dataclass(frozen=True)
 class Part:
-    """What some users add: rows of the flat tables they raise, by one each, and what else they say."""
+    """What some users did: their events, which of these met an item first, and which began a visit."""
 
-    ones: dict[str, np.ndarray]
-    item: np.ndarray
-    time: np.ndarray
-    touched: np.ndarray
-    toucher_events: np.ndarray
-    values: tuple[np.ndarray, np.ndarray]
+    events: Events
+    first_touch: np.ndarray
+    opens_session: np.ndarray
+    codes: Mapping[str, np.ndarray]  # of each user, by audience attribute; -1: unknown
     pairs: tuple[np.ndarray, np.ndarray]
 
 
@@ -39,77 +38,60 @@ class Totals:
 
     def __post_init__(self) -> None:
         items, types = len(self.context.item_ids), len(self.context.event_types) + 1
-        windows = len(self.config.windows_days) + 1
-        self.shape = (items, types, windows)
-        self.ones = {
-            "counts": np.zeros(items * types * windows, np.uint32),
-            **{name: np.zeros(items, np.uint32) for name in ("users", "young", "opens", "7", "30")},
-            **{f"audience {n}": np.zeros(items * len(v), np.uint32) for n, v in self.audiences.items()},
-        }
+        # The windows 7 and 30 days are always there: the trend is made from them.
+        self.windows = sorted({*self.config.windows_days, 7, 30})
+        self._counts = np.zeros((items, types, len(self.windows) + 1), np.uint32)
+        self.users = np.zeros(items, np.uint32)
         self.user_events = np.zeros(items, np.int64)  # events of each user who touched the item, added up
+        self.young = np.zeros(items, np.uint32)  # events of users in their first days
+        self.openers = np.zeros(items, np.uint32)  # events that began a visit
         self.first, self.last = np.full(items, NEVER), np.full(items, -NEVER)
         self.value_sum = np.zeros((items, types))
         self.value_count = np.zeros((items, types), np.int64)
+        self.audience = {name: np.zeros((items, len(v)), np.uint32) for name, v in self.audiences.items()}
         self._pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
 
-    def part(self, past: Past, attributes: dict[str, np.ndarray]) -> Part:
-        """Look at some users; `attributes` holds each one's code of an audience attribute, -1: unknown."""
-        at = np.flatnonzero(past.named)
-        item, events = past.events.item[at], past.events
-        cell = item * np.int64(self.shape[1]) + events.kind[at]
-        first_touch = np.flatnonzero(past.touches[0])
-        touched, toucher = events.item[first_touch], past.user[first_touch]
-        tenure = events.time[at] - events.time[events.starts][past.user[at]]
-        valued = ~np.isnan(events.value[at])
-        ones = {
-            "counts": cell * self.shape[2] + past.window[at],
-            "users": touched,
-            "young": item[tenure < self.config.new_user_days * DAY],
-            "opens": item[past.opens_session[at]],
-            "7": item[past.within(7)[at]],
-            "30": item[past.within(30)[at]],
-        }
-        for name, codes in attributes.items():
-            code = codes[toucher]
-            known = code >= 0
-            ones[f"audience {name}"] = touched[known] * np.int64(len(self.audiences[name])) + code[known]
-        values = cell[valued], events.value[at][valued]
-        return Part(ones, item, events.time[at], touched, past.length[toucher], values, self._visits(past))
+    def part(
+        self, events: Events, first_touch: np.ndarray, opens: np.ndarray, codes: Mapping[str, np.ndarray]
+    ) -> Part:
+        """Look at some users."""
+        return Part(events, first_touch, opens, codes, self._neighbours(events, opens))
 
     def add(self, part: Part) -> None:
-        """Add what some users add."""
-        for name, rows in part.ones.items():
-            np.add.at(self.ones[name], rows, np.uint32(1))
-        np.add.at(self.user_events, part.touched, part.toucher_events)
-        np.minimum.at(self.first, part.item, part.time)
-        np.maximum.at(self.last, part.item, part.time)
-        cell, value = part.values
-        np.add.at(self.value_sum.reshape(-1), cell, value)
-        np.add.at(self.value_count.reshape(-1), cell, 1)
+        """Add what some users did."""
+        e = part.events
+        loops.tally(
+            *(e.starts, e.item, e.kind, e.time, e.value, part.first_touch, part.opens_session),
+            *(self.context.as_of, np.array(self.windows) * DAY, int(self.config.new_user_days * DAY)),
+            *(self._counts, self.users, self.user_events, self.young, self.openers),
+            *(self.first, self.last, self.value_sum, self.value_count),
+        )
+        for name, codes in part.codes.items():
+            loops.audience(e.starts, e.item, part.first_touch, codes, self.audience[name])
         self._pairs.append(part.pairs)
 
-    def _visits(self, past: Past) -> tuple[np.ndarray, np.ndarray]:
+    def _neighbours(self, events: Events, opens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count pairs of different items that follow each other in a visit, as (small * items + large)."""
-        recent = past.named & past.within(self.config.co_items_days)
-        at = np.flatnonzero(recent)
-        visit = np.cumsum(past.opens_session)[at]
-        a, b = past.events.item[at][:-1].astype(np.int64), past.events.item[at][1:].astype(np.int64)
+        recent = self.context.as_of - events.time < self.config.co_items_days * DAY
+        at = np.flatnonzero(recent & (events.item >= 0))
+        visit = np.cumsum(opens)[at]
+        a, b = events.item[at][:-1].astype(np.int64), events.item[at][1:].astype(np.int64)
         paired = (visit[1:] == visit[:-1]) & (a != b)
         key = np.minimum(a, b)[paired] * len(self.context.item_ids) + np.maximum(a, b)[paired]
         return np.unique(key, return_counts=True)
 
     @cached_property
-    def counts(self) -> np.ndarray:
+    def _cumulated(self) -> np.ndarray:
         """Events by (item, type, window), once all are added; the last window is all time."""
-        return self.ones["counts"].reshape(self.shape).cumsum(axis=2, dtype=np.int64)
+        return self._counts.cumsum(axis=2, dtype=np.int64)
 
-    def audience(self, name: str) -> np.ndarray:
-        """Users by (item, value) of a user attribute."""
-        return self.ones[f"audience {name}"].reshape(self.shape[0], -1)
+    def counts(self, days: int | None = None) -> np.ndarray:
+        """Events by (item, type) of the last days, or of all time."""
+        return np.asarray(self._cumulated[:, :, -1 if days is None else self.windows.index(days)])
 
     def pairs(self) -> pl.DataFrame:
         """Return (small, large, times): rows of two items next to each other in visits; pairs may repeat."""
         key = np.concatenate([keys for keys, _ in self._pairs])
-        small, large = np.divmod(key, max(1, self.shape[0]))
+        small, large = np.divmod(key, max(1, len(self.context.item_ids)))
         times = np.concatenate([counts for _, counts in self._pairs])
         return pl.DataFrame({"small": small, "large": large, "times": times})

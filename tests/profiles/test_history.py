@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from profiles.features import history
 from profiles.features.history import History, build, session_keys
+from profiles.features.numbering import hashed
 from profiles.features.ordering import by_user_and_time
 from profiles.features.past import FOLLOWED, WROTE, Events
 from profiles.features.spill import Spill, joined
@@ -128,7 +129,7 @@ def all_told(of: History) -> dict[str, list[Told]]:
         ends = [*events.starts[1:].tolist(), len(events.time)]
         for place, (user, key) in enumerate(users.select("user_id", "key").iter_rows()):
             assert user not in found
-            assert key == pl.Series([user]).hash(history.SEED)[0]
+            assert key == hashed(pl.Series([user]))[0]
             one = events.users(place, place + 1)
             assert len(one.time) == ends[place] - int(events.starts[place]) > 0
             found[user] = told(of, one)

@@ -1,0 +1,272 @@
+"""What costs most in a profile, as loops over users' events: machine code, a few nanoseconds an event.
+
+Events stand user by user, oldest first; `starts` (users,) says where each user's begin. A user of one
+event and a block of 100,000 go through the same loop.
+"""
+
+import numpy as np
+
+from profiles.jit import compiled
+
+Array = np.ndarray
+ROOM = 16  # values an event made room for; more are made room for when they come
+
+
+@compiled
+def opens_visit(starts: Array, time: Array, session: Array, longest: float, opens: Array) -> None:
+    """Tell in `opens` which events begin a visit: `Past.opens_session` states the rule.
+
+    `longest` pause within a visit in microseconds; a session of 0 names none.
+    """
+    named = np.uint64(0)  # what the visit was called last
+    user = 0
+    for at in range(len(time)):
+        if user < len(starts) and at == starts[user]:
+            user += 1
+            begins = True
+        elif session[at] != 0 and session[at - 1] != 0:
+            begins = session[at] != session[at - 1]
+        elif time[at] - time[at - 1] > longest:
+            begins = True
+        else:
+            begins = session[at] != 0 and named != 0 and session[at] != named
+        if begins:
+            named = np.uint64(0)
+        if session[at] != 0:
+            named = session[at]
+        opens[at] = begins
+
+
+@compiled
+def touches(starts: Array, item: Array, first: Array, last: Array) -> None:
+    """Tell in `first` and `last`, both false, which events are a user's first and last with their item.
+
+    A hash table of the user's own items, so that it stays in the cache however large the catalogue.
+    """
+    longest = 0
+    for user in range(len(starts)):
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        longest = max(longest, end - starts[user])
+    size = 1
+    while size < 2 * longest:
+        size *= 2
+    held = np.empty(size, np.int32)
+    latest = np.empty(size, np.int64)
+    for user in range(len(starts)):
+        begin = starts[user]
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        slots = 1
+        while slots < 2 * (end - begin):
+            slots *= 2
+        held[:slots] = -1
+        for at in range(begin, end):
+            if item[at] < 0:
+                continue
+            slot = ((np.uint64(item[at]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & np.uint64(
+                slots - 1
+            )
+            while held[slot] >= 0 and held[slot] != item[at]:
+                slot = (slot + np.uint64(1)) & np.uint64(slots - 1)
+            if held[slot] < 0:
+                held[slot] = item[at]
+                first[at] = True
+            else:
+                last[latest[slot]] = False
+            latest[slot] = at
+            last[at] = True
+
+
+@compiled
+def decayed(starts: Array, time: Array, weight: Array, half_life: float, found: Array) -> None:
+    """Set `found` to each event's weight, halved for every `half_life` to the user's latest that has one."""
+    for user in range(len(starts)):
+        begin = starts[user]
+        end = starts[user + 1] if user + 1 < len(starts) else len(time)
+        newest = np.int64(0)
+        for at in range(end - 1, begin - 1, -1):
+            if weight[at] > 0:
+                newest = time[at]
+                break
+        for at in range(begin, end):
+            if weight[at] > 0:
+                age = (newest - time[at]) / half_life
+                found[at] = weight[at] * np.exp2(-min(age, 900.0))
+            else:
+                found[at] = 0.0
+
+
+@compiled
+def added_up(
+    starts: Array, item: Array, weight: Array, indptr: Array, values: Array, bounds: Array
+) -> tuple[Array, Array, Array]:
+    """Sum each user's weights by the values of their items; `indptr`, `values` say which item has which.
+
+    The values of attribute a of n are bounds[a] … bounds[a + 1] - 1. Returns offsets, values and sums:
+    segment u * n + a holds those of user u and attribute a, the value met first for the first time last.
+    """
+    width, attributes = bounds[-1], len(bounds) - 1
+    offsets = np.zeros(len(starts) * attributes + 1, np.int64)
+    room = ROOM * len(item)  # what is not written to takes no memory
+    found, sums = np.empty(room, np.int32), np.empty(room, np.float64)
+    total, met = np.zeros(width, np.float64), np.empty(width + 1, np.int32)
+    owner, filled = np.empty(width, np.int32), np.zeros(attributes, np.int64)  # of a value; places taken
+    for attribute in range(attributes):
+        owner[bounds[attribute] : bounds[attribute + 1]] = attribute
+    n = segment = 0
+    for user in range(len(starts)):
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        many = 0
+        for at in range(starts[user], end):
+            if weight[at] > 0:
+                for place in range(indptr[item[at]], indptr[item[at] + 1]):
+                    value = values[place]
+                    met[many] = value  # kept where it is new; there is no branch to guess
+                    many += total[value] == 0
+                    total[value] += weight[at]
+        if n + many > room:
+            room = max(2 * room, n + many)
+            found = np.append(found, np.empty(room - len(found), np.int32))
+            sums = np.append(sums, np.empty(room - len(sums), np.float64))
+        filled[:] = 0
+        for place in range(many):
+            filled[owner[met[place]]] += 1
+        for attribute in range(attributes):
+            filled[attribute], n = n, n + filled[attribute]
+            segment += 1
+            offsets[segment] = n
+        for place in range(many - 1, -1, -1):
+            value = met[place]
+            to = filled[owner[value]]
+            filled[owner[value]] += 1
+            found[to], sums[to] = value, total[value]
+            total[value] = 0.0
+    return offsets, found[:n], sums[:n]
+
+
+@compiled
+def strongest(
+    first: Array, last: Array, values: Array, sums: Array, prior: float, share: Array, low: int, keep: int
+) -> tuple[Array, Array, Array]:
+    """Return each user's `keep` largest smoothed shares, as offsets, values and shares, largest first.
+
+    User u has the values and sums first[u] … last[u] - 1; values and `share` count from `low`. A share is
+    (sum + prior * share) / (all sums + prior), ordered in single precision; of equals the one that stands
+    first.
+    """
+    kept = np.zeros(len(first) + 1, np.int64)
+    best, shares = np.empty(len(first) * keep, np.int32), np.empty(len(first) * keep, np.float64)
+    n = 0
+    for user in range(len(first)):
+        total = prior
+        for at in range(first[user], last[user]):
+            total += sums[at]
+        begin = n
+        for at in range(first[user], last[user]):
+            own = (sums[at] + prior * share[values[at] - low]) / total
+            if n - begin == keep:
+                if not np.float32(own) > np.float32(shares[n - 1]):
+                    continue
+                n -= 1
+            place = n
+            while place > begin and np.float32(own) > np.float32(shares[place - 1]):
+                shares[place], best[place] = shares[place - 1], best[place - 1]
+                place -= 1
+            shares[place], best[place] = own, values[at] - low
+            n += 1
+        kept[user + 1] = n
+    return kept, best[:n], shares[:n]
+
+
+@compiled
+def entropy(first: Array, last: Array, sums: Array, found: Array) -> None:
+    """Set `found` to log2 T - sum(w log2 w) / T of each user's sums w, T their total; NaN without any."""
+    for user in range(len(first)):
+        total = inner = 0.0
+        for at in range(first[user], last[user]):
+            total += sums[at]
+            inner += sums[at] * np.log2(sums[at])
+        found[user] = max(np.log2(total) - inner / total, 0.0) if total > 0 else np.nan
+
+
+@compiled
+def standing(
+    item: Array,
+    kind: Array,
+    time: Array,
+    weight: Array,
+    events: Array,
+    total: Array,
+    first: Array,
+    kinds: Array,
+) -> None:
+    """Add up each item's events and their weight and find its first moment; count the events by type."""
+    for at in range(len(item)):
+        kinds[kind[at]] += 1
+        if item[at] >= 0:
+            events[item[at]] += 1
+            total[item[at]] += weight[at]
+            first[item[at]] = min(first[item[at]], time[at])
+
+
+@compiled
+def tally(
+    starts: Array,
+    item: Array,
+    kind: Array,
+    time: Array,
+    value: Array,
+    first_touch: Array,
+    opens: Array,
+    as_of: int,
+    windows: Array,
+    young: int,
+    counts: Array,
+    users: Array,
+    user_events: Array,
+    by_young: Array,
+    openers: Array,
+    first: Array,
+    last: Array,
+    value_sum: Array,
+    value_count: Array,
+) -> None:
+    """Add what some users did to the tables of the items: `Totals` says what is in each.
+
+    `windows` and `young` in microseconds; the last cell of `counts` by window is beyond all of them.
+    """
+    user = -1
+    end = 0
+    for at in range(len(item)):
+        if at == end:
+            user += 1
+            end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        row, type_ = item[at], kind[at]
+        if row < 0:
+            continue
+        window = 0
+        while window < len(windows) and as_of - time[at] >= windows[window]:
+            window += 1
+        counts[row, type_, window] += 1
+        if first_touch[at]:
+            users[row] += 1
+            user_events[row] += end - starts[user]
+        if time[at] - time[starts[user]] < young:
+            by_young[row] += 1
+        if opens[at]:
+            openers[row] += 1
+        first[row] = min(first[row], time[at])
+        last[row] = max(last[row], time[at])
+        if value[at] == value[at]:
+            value_sum[row, type_] += value[at]
+            value_count[row, type_] += 1
+
+
+@compiled
+def audience(starts: Array, item: Array, first_touch: Array, code: Array, table: Array) -> None:
+    """Count in `table` (items, codes) the users with each code who touched each item; -1 is no code."""
+    for user in range(len(starts)):
+        if code[user] >= 0:
+            end = starts[user + 1] if user + 1 < len(starts) else len(item)
+            for at in range(starts[user], end):
+                if first_touch[at]:
+                    table[item[at], code[user]] += 1

@@ -1,0 +1,36 @@
+"""Loops over arrays as machine code: numba, loaded and compiled when a loop first runs.
+
+What is compiled is kept beside the module, or in the user's cache where that folder cannot be written;
+where neither can, each process compiles anew. The loops let go of the interpreter's lock.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+def compiled(loop: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Return a function that runs as machine code; it calls no other one of these."""
+    machine: Callable[Given, Found] | None = None
+
+    @wraps(loop)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        nonlocal machine
+        if machine is None:
+            machine = _compiler(loop)
+        return machine(*args, **kwargs)
+
+    return run
+
+
+def _compiler(loop: Callable[Given, Found]) -> Callable[Given, Found]:
+    from numba import njit
+
+    try:
+        made: Callable[Given, Found] = njit(nogil=True, cache=True)(loop)
+    except RuntimeError:  # nowhere to keep it
+        made = njit(nogil=True)(loop)
+    return made
