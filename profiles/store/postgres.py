@@ -25,9 +25,9 @@ import polars as pl
 
 from profiles.schema import EVENTS, EXPOSURES, ContractError, microseconds
 from profiles.store import Acks, EventStore, Kind, Removed, Status, rows
-from profiles.store.group_commit import GroupCommit
+from profiles.store.appending import Appending
 from profiles.store.rows import LOGS, Log
-from profiles.store.segments import Segment, Segments
+from profiles.store.segments import Segment, Segments, lost
 
 try:
     import psycopg  # noqa: F401 (the driver that SQLAlchemy is told to use)
@@ -41,7 +41,7 @@ from profiles.store import postgres_backup
 from profiles.store import postgres_rows as pg
 from profiles.store.postgres_server import Server
 from profiles.store.postgres_tables import prepare, take_append_lock
-from profiles.store.postgres_upkeep import lost, remove, seal, tidy, upkeep, upkeep_now
+from profiles.store.postgres_upkeep import remove, seal, tidy, upkeep, upkeep_now
 
 AGAIN = 60  # seconds until another attempt at what a process that died has left
 PATIENCE = timedelta(minutes=1)  # for transactions of others that keep what was taken out on the disk
@@ -55,7 +55,7 @@ class PostgresStore(EventStore):
     def __init__(self, address: str, folder: Path) -> None:
         self.folder = folder
         self._server = Server(address)
-        self._group = GroupCommit(self._commit, content_errors=(RuntimeError,))
+        self._intake = Appending(self._insert, (RuntimeError,))
         self._mutex = threading.Lock()
         self._known: Segments | None = None
         self._unfinished = False  # as the last transaction saw it
@@ -64,31 +64,11 @@ class PostgresStore(EventStore):
         _STORES.add(self)
 
     def append(self, events: pl.DataFrame) -> Acks:
-        if len(events) <= rows.FEW:  # left as they are: the group's are made ready together
-            acks = [self._group.append(events)] if len(events) else []
-        else:
-            parts = EVENTS.conform(events).iter_slices(rows.CHUNK)
-            acks = [self._group.append(rows.batch(part)) for part in parts]
-        if not acks:
-            EVENTS.conform(events)
+        acks = self._intake.append(events)
+        if acks is None:
             return Acks([], self.watermark())
         self._resume()
-        return Acks([status for part in acks for status in part.statuses], acks[-1].watermark)
-
-    def _commit(self, given: Sequence[pl.DataFrame | rows.Batch]) -> list[Acks | Exception]:
-        """Commit what several have given in one transaction; refuse what is no EVENTS."""
-        ready = iter(rows.batches([part for part in given if isinstance(part, pl.DataFrame)]))
-        batches = [next(ready) if isinstance(part, pl.DataFrame) else part for part in given]
-        good = [batch for batch in batches if isinstance(batch, rows.Batch)]
-        whole = rows.Batch(
-            [d for batch in good for d in batch.digests], [r for batch in good for r in batch.rows]
-        )
-        statuses, watermark = self._insert(whole)
-        said = iter(statuses)
-        return [
-            batch if isinstance(batch, ContractError) else Acks([next(said) for _ in batch.rows], watermark)
-            for batch in batches
-        ]
+        return acks
 
     def _insert(self, events: rows.Batch) -> tuple[list[Status], int]:
         """Insert what is new; tell what became of each event, and the watermark then."""

@@ -42,15 +42,10 @@ from profiles.store.postgres_tables import (
 )
 from profiles.store.removals import Removal
 from profiles.store.rows import Log
-from profiles.store.segments import Segments, batched
+from profiles.store.segments import Segments, batched, lost
 
 POLL = 0.05  # seconds between two looks whether a lock is free
 PAUSE = timedelta(seconds=1)  # the longest that readers queue behind a vacuum that itself has to wait
-
-
-def lost(error: FileNotFoundError) -> ContractError:
-    """Say what it means that a file of a segment which counts is not there."""
-    return ContractError(f"{error.filename or error}: missing, though the log needs it; restore a backup")
 
 
 @contextmanager

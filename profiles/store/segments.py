@@ -280,5 +280,10 @@ def batched(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(parts)
 
 
+def lost(error: FileNotFoundError) -> ContractError:
+    """Say what it means that a file of a segment which counts is not there."""
+    return ContractError(f"{error.filename or error}: missing, though the log needs it; restore a backup")
+
+
 def _part(month: str) -> str:
     return f"month={month}/part.parquet"

@@ -16,12 +16,12 @@ import polars as pl
 from profiles.schema import EVENTS, EXPOSURES, ContractError, microseconds
 from profiles.store import Acks, EventStore, Kind, Removed, Status, rows
 from profiles.store import sqlite_tables as tables
-from profiles.store.group_commit import GroupCommit
+from profiles.store.appending import Appending
 from profiles.store.removals import Removal
 from profiles.store.rows import LOGS, Log
-from profiles.store.segments import Segment, Segments
+from profiles.store.segments import Segment, Segments, lost
 from profiles.store.sqlite_file import SQLiteFile
-from profiles.store.sqlite_upkeep import Upkeep, lost
+from profiles.store.sqlite_upkeep import Upkeep
 
 
 class SQLiteStore(EventStore):
@@ -33,41 +33,17 @@ class SQLiteStore(EventStore):
         self._file = SQLiteFile(path)
         self._segments = Segments(self.folder)
         self._upkeep = Upkeep(self._file, self._segments)
-        self._group = GroupCommit(self._commit, (ValueError, OverflowError, sqlite3.DataError))
+        self._intake = Appending(self._insert, (ValueError, OverflowError, sqlite3.DataError))
         with self._file.writing() as connection:
             tables.create(connection)
         self._upkeep.resume()
 
     def append(self, events: pl.DataFrame) -> Acks:
-        if len(events) <= rows.FEW:  # left as they are: the group's are made ready together
-            acks = [self._group.append(events)] if len(events) else []
-        else:
-            parts = EVENTS.conform(events).iter_slices(rows.CHUNK)
-            acks = [self._group.append(rows.batch(part)) for part in parts]
-        if not acks:
-            EVENTS.conform(events)
+        acks = self._intake.append(events)
+        if acks is None:
             return Acks([], self.watermark())
         self._upkeep.resume()
-        return Acks([status for part in acks for status in part.statuses], acks[-1].watermark)
-
-    def _commit(self, given: Sequence[pl.DataFrame | rows.Batch]) -> list[Acks | Exception]:
-        """Commit what several have given in one transaction; refuse what is no EVENTS."""
-        ready = iter(rows.batches([part for part in given if isinstance(part, pl.DataFrame)]))
-        batches = [next(ready) if isinstance(part, pl.DataFrame) else part for part in given]
-        good = [batch for batch in batches if isinstance(batch, rows.Batch)]
-        statuses, watermark = self._insert(
-            rows.Batch(
-                [d for batch in good for d in batch.digests], [r for batch in good for r in batch.rows]
-            )
-        )
-        answers: list[Acks | Exception] = []
-        for batch in batches:
-            if isinstance(batch, ContractError):
-                answers.append(batch)
-            else:
-                answers.append(Acks(statuses[: len(batch)], watermark))
-                del statuses[: len(batch)]
-        return answers
+        return acks
 
     def _insert(self, events: rows.Batch) -> tuple[list[Status], int]:
         """Insert what is new in one transaction; tell what became of each event, and the watermark then."""

@@ -18,16 +18,11 @@ from profiles.store import Removed, rows
 from profiles.store import sqlite_tables as tables
 from profiles.store.removals import Removal
 from profiles.store.rows import LOGS, Log
-from profiles.store.segments import Segments, batched
+from profiles.store.segments import Segments, batched, lost
 from profiles.store.sqlite_file import SQLiteFile
 
 DATABASE = "log.db"  # in a backup
 PAUSE = 60  # seconds before another attempt at what a kill has left
-
-
-def lost(error: FileNotFoundError) -> ContractError:
-    """Say what it means that a file of a segment which counts is not there."""
-    return ContractError(f"{error.filename or error}: missing, though the log needs it; restore a backup")
 
 
 class Upkeep:

@@ -186,3 +186,22 @@ def test_who_gives_up_waiting_takes_nobody_along(leads: bool) -> None:
             assert other.result(timeout=5).statuses == ["accepted"]
             assert first.result().statuses == ["accepted"]
     assert [batch for batches in log.groups for batch in batches] == [["first"], ["other"]]
+
+
+def test_who_was_answered_together_is_waited_for() -> None:
+    log = Log(0.001)
+    group: GroupCommit[list[int]] = GroupCommit(log)
+
+    def send(worker: int) -> None:
+        for n in range(40):
+            group.append([worker, n])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, range(8)))
+    sizes = sorted(len(batches) for batches in log.groups)
+    assert sizes[len(sizes) // 2] >= 6  # not one, then the seven who came meanwhile, in turns
+    begun = time.perf_counter()
+    group.append([0, 40])  # waits for the others once, and no longer than it may
+    group.append([0, 41])
+    assert time.perf_counter() - begun < 0.5
+    assert group._expected == 1

@@ -159,13 +159,13 @@ def test_the_log_beside_the_file_does_not_grow_without_end(sqlite: SQLiteStore) 
 
 def test_threads_share_transactions_and_a_bad_batch_fails_alone(sqlite: SQLiteStore) -> None:
     groups: list[int] = []
-    insert = sqlite._insert
+    insert = sqlite._intake._insert
 
     def counted(events: rows.Batch) -> tuple[list[Any], int]:
         groups.append(len(events))
         return insert(events)
 
-    sqlite._insert = counted  # type: ignore[method-assign]
+    sqlite._intake._insert = counted
     barrier = threading.Barrier(16)
     good = [[frame(event(f"{w}-{n}", value=n)) for n in range(20)] for w in range(16)]
     bad = pl.DataFrame([event("x")]).with_columns(user_id=pl.lit(None, pl.String))
@@ -207,18 +207,18 @@ def test_an_event_that_the_file_does_not_take_fails_alone(
     monkeypatch.setattr(sqlite._file, "_connect", narrow)
     sqlite._file._drop_writer()
     hold = threading.Event()
-    commit = sqlite._group._commit
+    commit = sqlite._intake._group._commit
 
     def slow(batches: Any) -> Any:
         hold.wait()
         return commit(batches)
 
-    sqlite._group._commit = slow
+    sqlite._intake._group._commit = slow
     with ThreadPoolExecutor(6) as pool:
         sent = [
             pool.submit(sqlite.append, frame(event(f"e{n}", text="x" * (2000 * (n == 3))))) for n in range(6)
         ]
-        while len(sqlite._group._waiting) < 5:
+        while len(sqlite._intake._group._waiting) < 5:
             hold.wait(0.01)
         hold.set()
         assert isinstance(sent[3].exception(), sqlite3.DataError)
