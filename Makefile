@@ -20,7 +20,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 bench: .venv/installed
 	for name in log profiles ingest lookup; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done

@@ -93,11 +93,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "derived"
 
 
-def vectors(folder: Path, kind: str) -> dict[str, list[float]]:
+def vectors(folder: Path, kind: str, column: str = "text_vector") -> dict[str, list[float]]:
     frame = pl.read_parquet(folder / f"{kind}_profiles.parquet")
-    assert frame.schema == {f"{kind}_id": pl.String, "text_vector": pl.Array(pl.Float32, 3)}
+    names = ["text_vector", "taste_vector"] if kind == "user" else ["text_vector"]
+    assert frame.schema == {f"{kind}_id": pl.String} | dict.fromkeys(names, pl.Array(pl.Float32, 3))
     assert frame[f"{kind}_id"].to_list() == sorted(frame[f"{kind}_id"])
-    return {name: list(found) for name, found in frame.rows()}
+    told = frame.select(f"{kind}_id", column).drop_nulls()
+    return {name: list(found) for name, found in told.rows()}
 
 
 def decayed(user: str, at_days: float) -> np.ndarray:
@@ -117,6 +119,26 @@ def test_items_and_users_have_their_vectors(snapshot: Snapshot, cache: Embedding
     assert np.isnan(users["ann"]).all()  # nothing that points anywhere
     for name in ("bob", "ute"):
         np.testing.assert_allclose(users[name], decayed(name, 30), atol=1e-6)
+
+
+def test_a_taste_is_the_decayed_mean_of_what_touched_items_say(
+    store: SQLiteStore, snapshot_of: Callable[..., Snapshot], cache: EmbeddingCache, root: Path
+) -> None:
+    kept = HALF_LIFE
+    rows = [("eve", "i3", 31), ("eve", "i2", 32), ("eve", "i5", 31 + kept), ("may", "i4", 31)]
+    more = [
+        {"event_id": f"more{n}", "user_id": user, "item_id": item, "event_type": "view",
+         "timestamp": START + timedelta(days=days)}
+        for n, (user, item, days) in enumerate(rows)
+    ]  # fmt: skip
+    store.append(EVENTS.conform(pl.DataFrame(more)))
+    tastes = vectors(derive(snapshot_of(store), Letters(), cache, HALF_LIFE, root), "user", "taste_vector")
+    assert set(tastes) == {"ann", "bob", "eve", "may", "ute"}
+    np.testing.assert_allclose(tastes["bob"], vector("c"), atol=1e-6)  # all of theirs touched i1
+    first = 0.5 ** ((31 + kept - 4) / kept)  # eve touched i1 on day 4
+    whole = first * vector("c") + 0.5 * vector("aab") + vector("c")
+    np.testing.assert_allclose(tastes["eve"], whole / np.linalg.norm(whole), atol=1e-6)
+    assert np.isnan(tastes["may"]).all()  # what they touched points nowhere
 
 
 def test_only_what_was_written_by_then_counts(
