@@ -103,7 +103,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
 def _store_exposures(workspace: Workspace, progress: Progress) -> int:
     """Store what the data sets say was shown, each data set once; returns how many.
 
-    Batches are counted as they are stored: a run killed between the two stores one batch again.
+    A batch and the count of batches are stored together: a run that was killed goes on behind it.
     """
     stored = 0
     for dataset in workspace.settings.dataset:
@@ -111,8 +111,7 @@ def _store_exposures(workspace: Workspace, progress: Progress) -> int:
         done = int(workspace.exposures.marks().get(name, 0))
         for number, frame in enumerate(exposures(dataset.preset, dataset.path, workspace.root)):
             if number >= done:
-                workspace.exposures.append_exposures(frame)
-                workspace.exposures.mark(name, str(number + 1))
+                workspace.exposures.append_exposures(frame, {name: str(number + 1)})
                 stored += len(frame)
     if stored:
         progress.say(f"ingest: {stored:,} exposures")

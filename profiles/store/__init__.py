@@ -115,8 +115,8 @@ class EventStore(ABC):
         """Return all ITEMS or USERS, sorted by id, older versions first."""
 
     @abstractmethod
-    def append_exposures(self, exposures: pl.DataFrame) -> None:
-        """Commit EXPOSURES."""
+    def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:
+        """Commit EXPOSURES, and facts to remember (`mark`), in one transaction: both or neither."""
 
     @abstractmethod
     def exposures(self) -> pl.DataFrame:

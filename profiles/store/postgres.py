@@ -219,12 +219,14 @@ class PostgresStore(EventStore):
             types, bodies = pg.known_types(connection, kind), pg.bodies(connection, kind)
         return rows.catalogue(kind, types, bodies)
 
-    def append_exposures(self, exposures: pl.DataFrame) -> None:
+    def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:
         exposures = EXPOSURES.conform(exposures)
-        if len(exposures):
+        if len(exposures) or marks:
             with self._appending() as (connection, log):
                 first = log.exposures + 1
                 pg.put_exposures(connection, rows.encoded(exposures), range(first, first + len(exposures)))
+                for name, value in (marks or {}).items():
+                    pg.put_mark(connection, name, value)
             self._resume()
 
     def exposures(self) -> pl.DataFrame:

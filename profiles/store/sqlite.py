@@ -193,10 +193,12 @@ class SQLiteStore(EventStore):
             ).fetchall()
         return rows.catalogue(kind, types, [body for (body,) in bodies])
 
-    def append_exposures(self, exposures: pl.DataFrame) -> None:
+    def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:
         values = rows.encoded(EXPOSURES.conform(exposures))
         with self._file.writing() as connection:
             tables.insert(connection, "exposures", values)
+            for name, value in (marks or {}).items():
+                tables.mark(connection, name, value)
 
     def exposures(self) -> pl.DataFrame:
         return pl.concat([EXPOSURES.empty(), *self._scan("exposures")])

@@ -443,6 +443,16 @@ def test_exposures_come_back_in_order(store: EventStore) -> None:
         store.append_exposures(parts[0].drop("rank"))
 
 
+def test_exposures_and_their_marks_are_stored_together_or_not_at_all(store: EventStore) -> None:
+    store.append_exposures(shown("a", 1), {"done": "1"})
+    store.append_exposures(EXPOSURES.empty(), {"done": "2", "other": "x"})
+    assert store.marks() == {"done": "2", "other": "x"}
+    with pytest.raises(Exception, match=r"(?i)null|none|str"):
+        store.append_exposures(shown("b", 1), {"done": "3", "other": None})  # type: ignore[dict-item]
+    assert store.marks() == {"done": "2", "other": "x"}
+    assert_frame_equal(store.exposures(), shown("a", 1), check_exact=True)
+
+
 def test_marks_are_replaced(store: EventStore) -> None:
     store.mark("timeless", "no")
     store.mark("b", "1")
