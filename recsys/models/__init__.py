@@ -9,6 +9,8 @@ from recsys.models.content_text import ContentText
 from recsys.models.ease import EASE
 from recsys.models.item_knn import ItemKNN
 from recsys.models.popularity import Popularity
+from recsys.models.rp3beta import RP3Beta
+from recsys.models.slim import SLIM
 from recsys.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
@@ -17,6 +19,8 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "ease": EASE,
     "item_knn": ItemKNN,
     "popularity": Popularity,
+    "rp3beta": RP3Beta,
+    "slim": SLIM,
 }
 
 
