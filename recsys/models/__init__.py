@@ -7,6 +7,7 @@ from profiles.schema import ContractError
 from recsys.models.als import ALS
 from recsys.models.content_text import ContentText
 from recsys.models.ease import EASE
+from recsys.models.graph_filter import GraphFilter
 from recsys.models.item_knn import ItemKNN
 from recsys.models.popularity import Popularity
 from recsys.models.rp3beta import RP3Beta
@@ -17,6 +18,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "als": ALS,
     "content_text": ContentText,
     "ease": EASE,
+    "graph_filter": GraphFilter,
     "item_knn": ItemKNN,
     "popularity": Popularity,
     "rp3beta": RP3Beta,

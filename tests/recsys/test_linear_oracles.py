@@ -128,18 +128,24 @@ def test_rp3beta_walks_three_steps(alpha, beta, repeats, lopsided):
 
 
 @pytest.mark.parametrize("neighbours", [3, 100])
-@pytest.mark.parametrize("l2", [0.5, 20.0])
-def test_sparse_ease_is_a_ridge_on_what_an_item_meets_most(neighbours, l2, lopsided, monkeypatch):
+@pytest.mark.parametrize(("l2", "power"), [(0.5, 0.0), (20.0, 0.0), (2.0, 0.4)])
+def test_sparse_ease_is_a_ridge_on_what_an_item_meets_most(neighbours, l2, power, lopsided, monkeypatch):
     x = lopsided.train.matrix("sum").toarray().astype(float)
-    gram, weights = x.T @ x, np.zeros((14, 14))
+    y = np.array([line / (line > 0).sum() ** power for line in x])
+    gram, weights = y.T @ y, np.zeros((14, 14))
     for i in range(11):
         near = meets_most(gram, i, neighbours)
-        a = x[:, near]
-        weights[near, i] = np.linalg.solve(a.T @ a + l2 * np.eye(len(near)), a.T @ x[:, i])
+        a = y[:, near]
+        weights[near, i] = np.linalg.solve(a.T @ a + l2 * np.eye(len(near)), a.T @ y[:, i])
+    dense = EASE(EASEConfig(l2=l2, user_power=power, repeats="sum")).fit(lopsided.train).weights
+    p = np.linalg.inv(y.T @ y + l2 * np.eye(14))
+    np.testing.assert_allclose(dense[:, :11], (np.eye(14) - p / np.diag(p))[:, :11], rtol=1e-4, atol=1e-6)
     monkeypatch.setattr("recsys.models.ease.DENSE_ITEMS", 5)
     for limit in (64_000_000, 1):  # all items at once, and one by one
         monkeypatch.setattr("recsys.regression.BLOCK_BYTES", limit)
-        model = EASE(EASEConfig(l2=l2, neighbours=neighbours, repeats="sum")).fit(lopsided.train)
+        model = EASE(EASEConfig(l2=l2, user_power=power, neighbours=neighbours, repeats="sum")).fit(
+            lopsided.train
+        )
         np.testing.assert_allclose(model.weights.toarray(), weights, rtol=1e-4, atol=1e-6)
     scores = model.score(lopsided.queries())
     np.testing.assert_allclose(np.nan_to_num(scores), x @ weights, rtol=1e-4, atol=1e-5)
