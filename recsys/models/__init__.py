@@ -12,6 +12,7 @@ from recsys.models.item_knn import ItemKNN
 from recsys.models.popularity import Popularity
 from recsys.models.rp3beta import RP3Beta
 from recsys.models.slim import SLIM
+from recsys.models.user_knn import UserKNN
 from recsys.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
@@ -23,6 +24,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "popularity": Popularity,
     "rp3beta": RP3Beta,
     "slim": SLIM,
+    "user_knn": UserKNN,
 }
 
 

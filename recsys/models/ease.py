@@ -3,8 +3,10 @@
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dposv
 from scipy.sparse import csr_matrix, diags
 
+from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
 from recsys.regression import assembled, blocks
@@ -58,10 +60,16 @@ class EASE(Recommender):
 
     def _sparse(self, x: csr_matrix) -> csr_matrix:
         parts = []
-        for block in blocks(x, self.config.neighbours):
-            np.einsum("nmm->nm", block.grams)[:] += self.config.l2  # a view of the diagonals
-            solved = np.linalg.solve(block.grams, block.targets[:, :, None])[:, :, 0]
-            parts.append((block.chosen, solved))
+        with single_blas():  # the systems are small: a second thread costs more than it brings
+            for block in blocks(x, self.config.neighbours):
+                np.einsum("nmm->nm", block.grams)[:] += self.config.l2  # a view of the diagonals
+                solved = np.zeros_like(block.targets)
+                for row, size in enumerate((block.chosen >= 0).sum(axis=1)):
+                    if size:
+                        _, solved[row, :size], _ = dposv(
+                            block.grams[row, :size, :size].T, block.targets[row, :size]
+                        )
+                parts.append((block.chosen, solved))
         return assembled(parts, x.shape[1])
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:

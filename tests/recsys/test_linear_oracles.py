@@ -11,6 +11,7 @@ from recsys.models.ease import EASE, EASEConfig
 from recsys.models.item_knn import ItemKNN, ItemKNNConfig
 from recsys.models.rp3beta import RP3Beta, RP3BetaConfig
 from recsys.models.slim import SLIM, SLIMConfig
+from recsys.models.user_knn import UserKNN, UserKNNConfig
 from recsys.neighbours import strongest
 
 REPEATS = ("binary", "sum", "log", "last")
@@ -184,3 +185,36 @@ def test_slim_is_at_the_minimum_of_its_loss(l1, l2, neighbours, repeats, lopside
                 assert abs(slope[j]) < 0.01 * gram[j, j], (i, j)
             else:
                 assert slope[j] > -0.01 * gram[j, j], (i, j)
+
+
+# User-kNN
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+@pytest.mark.parametrize(
+    ("neighbours", "share", "power", "sharpness"),
+    [(4, 0.5, 0.0, 1.0), (7, 0.2, 0.5, 2.0), (99, 0.9, 1.0, 1.0)],
+)
+def test_user_knn_by_loops(neighbours, share, power, sharpness, repeats, lopsided):
+    x = lopsided.train.matrix(repeats).toarray().astype(float)
+    popular = (x > 0).sum(axis=0)
+    y = np.array([[v / n**power if v else 0 for v, n in zip(line, popular, strict=True)] for line in x])
+    expected = np.zeros_like(x)
+    for q in range(23):
+        near = []
+        for v in range(23):
+            norms = sum(y[q] ** 2) ** share * sum(y[v] ** 2) ** (1 - share)
+            near.append((-(y[q] @ y[v]) / (norms + 0.2), v))
+        for similarity, v in sorted(near)[:neighbours]:
+            if similarity < 0:
+                expected[q] += (-similarity) ** sharpness * x[v]
+    config = UserKNNConfig(
+        neighbours=neighbours,
+        asymmetry=share,
+        item_power=power,
+        sharpness=sharpness,
+        shrinkage=0.2,
+        repeats=repeats,
+    )
+    scores = UserKNN(config).fit(lopsided.train).score(lopsided.queries())
+    np.testing.assert_allclose(scores, np.where(expected == 0, np.nan, expected), rtol=1e-4)
