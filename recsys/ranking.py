@@ -49,14 +49,15 @@ def top_k(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Rank
     n, items = scores.shape
     k_found = min(k, items)
     usable = np.isfinite(scores) if allowed is None else np.isfinite(scores) & allowed
-    masked = np.where(usable, np.asarray(scores, np.float32), -np.inf)
+    # Negated, so that the many equal cells that are not usable lie at the end a partition does not visit.
+    falling = np.where(usable, -np.asarray(scores, np.float32), np.inf)
     # Only what may reach the list is rounded and sorted: what stands within a rounding of its last place.
-    limit = np.partition(masked, items - k_found, axis=1)[:, items - k_found] if k_found < items else None
-    if limit is not None:
-        usable = masked >= (limit - np.abs(limit) * _SLACK - _LEAST)[:, None]
-        usable &= masked > -np.inf
+    if k_found < items:
+        limit = np.partition(falling, k_found - 1, axis=1)[:, k_found - 1]
+        usable = falling <= (limit + np.abs(limit) * _SLACK + _LEAST)[:, None]
+        usable &= falling < np.inf
     query, column = np.divmod(np.flatnonzero(usable), max(items, 1))
-    near = rounded(masked[query, column])
+    near = rounded(-falling[query, column])
     kept = np.isfinite(near)
     query, column, near = query[kept], column[kept], near[kept]
     bits = near.view(np.int32).astype(np.int64)
