@@ -125,7 +125,7 @@ def world(
     """
     interactions = log(rows)
     spans: dict[str, tuple[float | None, float | None]] = dict.fromkeys(interactions["item_id"], (None, None))
-    labels = {item: [item[0], item[0] + item[-1]] for item in spans}
+    labels = {item: [item[:1], item[:1] + item[-1:]] for item in spans}
     available = items(spans | dict.fromkeys(extra, (0.0, None)), labels)
     catalogue = Catalogue.of(available, interactions, moment(days))
     vectors = np.random.default_rng(seed).normal(size=(len(catalogue.items), width)).astype(np.float32)
