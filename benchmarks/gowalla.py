@@ -242,8 +242,8 @@ def plan(args: argparse.Namespace) -> Plan:
     for name, config in FIXED.items():
         rows.append(_row(f"{name}_fixed", _trial(about, name, config, None), "fixed", ()))
     rows += [_row(name, Task(trial), "validated", (), skipped="no order") for name in NO_ORDER]
-    members = {name: GRIDS[name] for name in MEMBERS}
-    needs = [need for row in rows if row.name in MEMBERS for need in (*row.needs, row.task)]
+    members = {name: GRIDS[name] for name in args.members.split(",")}
+    needs = [need for row in rows if row.name in members for need in (*row.needs, row.task)]
     task = Task(blend, about | {"grids": members})
     rows.append(_row("blend", task, "validated", needs, figures=("recall@20", "ndcg@20", "seconds")))
     counts = {
@@ -251,6 +251,13 @@ def plan(args: argparse.Namespace) -> Plan:
         "interactions": len(train), "test": len(test),
     }  # fmt: skip
     return Plan(counts, rows)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Let the command line choose whom the blend may choose from."""
+    parser.add_argument(
+        "--members", default=",".join(MEMBERS), help="candidates of the blend, by commas: %(default)s"
+    )
 
 
 def _trial(about: Mapping[str, Any], name: str, config: Config, seed: int | None) -> Task:
@@ -272,4 +279,4 @@ def _row(
 
 
 if __name__ == "__main__":
-    Benchmark("gowalla", "Recommenders on LightGCN's Gowalla split.", plan).main()
+    Benchmark("gowalla", "Recommenders on LightGCN's Gowalla split.", plan, options).main()

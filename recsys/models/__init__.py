@@ -5,6 +5,7 @@ from pathlib import Path
 
 from profiles.schema import ContractError
 from recsys.models.als import ALS
+from recsys.models.association_rules import AssociationRules
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
 from recsys.models.covisitation import Covisitation
@@ -21,6 +22,7 @@ from recsys.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     "als": ALS,
+    "association_rules": AssociationRules,
     "content_tags": ContentTags,
     "content_text": ContentText,
     "covisitation": Covisitation,

@@ -33,6 +33,7 @@ STATE_WITHOUT_REPEATS = {
     "content_text": "learns nothing from interactions; its queries are tested in test_oracles.py",
     "content_tags": "learns nothing from interactions; its queries are tested in test_order_oracles.py",
     "random": "learns nothing",
+    "association_rules": "counts users of a pair, not weights",
 }
 COUNTS_REPEATS = {
     "popularity": "counts interactions, not pairs, so a repeat is meant to matter",

@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.schema import ContractError
 from recsys.dataset import Dataset
+from recsys.models.association_rules import AssociationRules, AssociationRulesConfig
 from recsys.models.ease import EASE, EASEConfig
 from recsys.models.item_knn import ItemKNN, ItemKNNConfig
 from recsys.models.rp3beta import RP3Beta, RP3BetaConfig
@@ -218,3 +219,21 @@ def test_user_knn_by_loops(neighbours, share, power, sharpness, repeats, lopside
     )
     scores = UserKNN(config).fit(lopsided.train).score(lopsided.queries())
     np.testing.assert_allclose(scores, np.where(expected == 0, np.nan, expected), rtol=1e-4)
+
+
+# Association rules
+
+
+@pytest.mark.parametrize(("support", "lift"), [(1, 0.0), (3, 1.0), (2, 1.5)])
+def test_association_rules_by_loops(support, lift, lopsided):
+    x = lopsided.train.matrix("binary").toarray()
+    expected = np.full((23, 14), np.nan)
+    for user in range(23):
+        for j in np.flatnonzero(x[user]):
+            for i in range(11):
+                both, first, second = (x[:, j] * x[:, i]).sum(), x[:, j].sum(), x[:, i].sum()
+                if i != j and both >= support and both * 23 >= lift * first * second:
+                    expected[user, i] = np.nanmax([expected[user, i], both / first])
+    config = AssociationRulesConfig(min_support=support, min_lift=lift)
+    scores = AssociationRules(config).fit(lopsided.train).score(lopsided.queries())
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
