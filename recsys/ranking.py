@@ -1,9 +1,8 @@
 """Exact top-k over dense score blocks: masks, deterministic ties, one pass.
 
-A float32 score and its item row are packed into one int64 whose order is (score descending, row
-ascending), so a partition of plain integers gives an exact list and equal scores need no second sort.
-Before packing, scores are rounded to 16 bits of mantissa (a relative 8e-6): the last bits of a matrix
-product depend on the shape of the batch, and a list must not.
+A partition of the plain scores finds what may reach a list; only that is rounded and sorted by (score
+descending, row ascending). Before sorting, scores are rounded to 16 bits of mantissa (a relative 8e-6):
+the last bits of a matrix product depend on the shape of the batch, and a list must not.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _DROPPED_BITS = 7  # of float32's 23
-_NOTHING = np.iinfo(np.int64).min
+# Twice what rounding may move a score by: relative, and for the smallest numbers absolute.
+_SLACK, _LEAST = np.float32(2.0 ** (_DROPPED_BITS - 22)), np.float32(2.0 ** (_DROPPED_BITS - 148))
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,25 @@ def top_k(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Rank
     """
     n, items = scores.shape
     k_found = min(k, items)
-    near = rounded(scores)
+    usable = np.isfinite(scores) if allowed is None else np.isfinite(scores) & allowed
+    # Negated, so that the many equal cells that are not usable lie at the end a partition does not visit.
+    falling = np.where(usable, -np.asarray(scores, np.float32), np.inf)
+    # Only what may reach the list is rounded and sorted: what stands within a rounding of its last place.
+    if k_found < items:
+        limit = np.partition(falling, k_found - 1, axis=1)[:, k_found - 1]
+        usable = falling <= (limit + np.abs(limit) * _SLACK + _LEAST)[:, None]
+        usable &= falling < np.inf
+    query, column = np.divmod(np.flatnonzero(usable), max(items, 1))
+    near = rounded(-falling[query, column])
+    kept = np.isfinite(near)
+    query, column, near = query[kept], column[kept], near[kept]
     bits = near.view(np.int32).astype(np.int64)
     ordered = np.where(bits < 0, np.int64(-(2**31)) - bits, bits)  # float order as integer order
-    keys = (ordered << 32) | (np.int64(items - 1) - np.arange(items, dtype=np.int64))
-    usable = np.isfinite(near) if allowed is None else np.isfinite(near) & allowed
-    keys[~usable] = _NOTHING
-    if k_found < items:
-        keys = np.partition(keys, items - k_found, axis=1)[:, items - k_found :]
-    keys = np.sort(keys, axis=1)[:, ::-1]
-    listed = keys != _NOTHING
-    rows = np.where(listed, items - 1 - (keys & 0xFFFFFFFF), -1).astype(np.int32)
-    best = np.where(listed, np.take_along_axis(near, np.maximum(rows, 0), axis=1), np.nan)
-    if k_found < k:
-        rows = np.pad(rows, ((0, 0), (0, k - k_found)), constant_values=-1)
-        best = np.pad(best, ((0, 0), (0, k - k_found)), constant_values=np.nan)
-    return Ranked(rows, best.astype(np.float32).reshape(n, k))
+    order = np.lexsort((column, -ordered, query))
+    query, column, near = query[order], column[order], near[order]
+    place = np.arange(len(query)) - np.searchsorted(query, query)
+    listed = place < k_found
+    rows, best = np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32)
+    rows[query[listed], place[listed]] = column[listed]
+    best[query[listed], place[listed]] = near[listed]
+    return Ranked(rows, best)

@@ -210,8 +210,11 @@ def linear_scores(x: csr_matrix, weights: np.ndarray | csr_matrix, items: np.nda
         chosen, past = weights[np.ix_(touched, items)], x[:, touched]
     scores: np.ndarray
     if issparse(chosen):
-        scores = (past @ chosen).toarray().astype(np.float32)
-        scores[scores == 0] = np.nan
+        reached = (past @ chosen).tocsr()
+        said = reached.data != 0
+        row = np.repeat(np.arange(len(x.indptr) - 1), np.diff(reached.indptr))
+        scores = np.full(reached.shape, np.nan, np.float32)
+        scores[row[said], reached.indices[said]] = reached.data[said]
     else:
         scores = np.asarray(past @ chosen, np.float32)
         learned = ~np.isnan(weights.diagonal())

@@ -1,9 +1,10 @@
-"""The blend: weighted reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009).
+"""The blend: what several rankings of the same queries say, as one.
 
-score(u, i) = sum over sources s of w_s / (c + rank_s(u, i)), over the items each source lists. The
-summands are the contributions: they explain the score because they are the score. The constant c is a
+Level 0 is weighted reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): score(u, i) = sum
+over sources s of w_s / (c + rank_s(u, i)), over the items each source lists. The constant c is a
 setting: the usual 60 is made for lists of thousands, and over lists of ten it lets a source of weight
-0.1 overturn two of weight 1.
+0.1 overturn two of weight 1. Level 1, where c is none, is a convex combination of normalised scores:
+w_s times `normalised`. The summands are the contributions: they explain the score because they are it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from recsys.schema import RECOMMENDATIONS
 from serving.schema import CONTRIBUTIONS
 
 FALLBACK = 1e-6  # of the smallest weight: a filled-in item stands under every blended one, explained alike
+LAST = 1e-3  # normalised score of the last item of a list: a listed item stands above one that is not
 WORDS = "words"  # the words of a request or, of a user who only wrote, their own
 
 
@@ -82,17 +84,41 @@ class Blended:
         return RECOMMENDATIONS.conform(recommendations), CONTRIBUTIONS.conform(contributions)
 
 
+def normalised(ranked: Ranked) -> np.ndarray:
+    """Return the scores of each list from 1 for its first item down to LAST for its last, (n, k) float64.
+
+    A list of equal scores is all 1. Scores of two recommenders so compare, and a refit may change their
+    scale; an item that is not listed counts 0, next to the last that is, so lists should be deep.
+    """
+    scores = ranked.scores.astype(np.float64)
+    first, last = scores[:, :1], np.nanmin(scores, axis=1, initial=np.inf, keepdims=True)
+    span = first - last
+    share = np.divide(scores - last, span, out=np.ones_like(scores), where=span > 0)
+    return np.where(ranked.rows >= 0, LAST + (1 - LAST) * share, np.nan)
+
+
+def _points(rankings: Mapping[str, Ranked], constant: float | None) -> np.ndarray:
+    """Return what each listed item gets from its source before weights, sources side by side."""
+    if constant is None:
+        return np.concatenate([normalised(ranked) for ranked in rankings.values()], axis=1)
+    shapes = [ranked.rows.shape for ranked in rankings.values()]
+    return np.concatenate(
+        [np.broadcast_to(1 / (constant + np.arange(1, k + 1)), (n, k)) for n, k in shapes], axis=1
+    )
+
+
 def fuse(
     rankings: Mapping[str, Ranked],
     weights: Mapping[str, float],
-    constant: float,
+    constant: float | None,
     k: int,
     fallback: tuple[str, Ranked] | None = None,
 ) -> Blended:
     """Blend the rankings of the same queries into lists of at most k; ties go to the lower item row.
 
-    Sources without a weight do not take part. `fallback` is a source's name and ranking: its items
-    stand below all others, so that a list is as long as it can be.
+    By ranks with a constant, by normalised scores without one (None). Sources without a weight do not
+    take part. `fallback` is a source's name and ranking: its items stand below all others, so that a
+    list is as long as it can be.
     """
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise ContractError(f"blend: the weight of {negative[0]!r} is negative")
@@ -110,11 +136,12 @@ def fuse(
     rank = np.concatenate([np.arange(1, ranked.rows.shape[1] + 1) for _, ranked, _ in used])
     source = np.concatenate([np.full(r.rows.shape[1], s) for s, (_, r, _) in enumerate(used)])
     weight = np.array([w for _, _, w in used])[source]
+    points = _points({name: ranked for name, ranked, _ in used}, constant)
 
     query, place = np.nonzero(rows >= 0)
     width = int(rows.max(initial=0)) + 1
     pairs, cell = np.unique(query * width + rows[query, place], return_inverse=True)
-    amount = (weight / (constant + rank))[place]
+    amount = weight[place] * points[query, place]
     if fallback is not None:  # it fills lists, it has no say in what the others list
         filler = source[place] == len(used) - 1
         listed = np.bincount(cell, ~filler, minlength=len(pairs)) > 0
@@ -143,7 +170,7 @@ def fuse(
 
 def fit_weights(
     trials: Sequence[tuple[Mapping[str, Ranked], Sequence[np.ndarray]]],
-    constant: float,
+    constant: float | None,
     rounds: int,
     k: int = 10,
     users: int = 3000,
@@ -185,14 +212,14 @@ def fit_weights(
 
 
 def _cells(
-    rankings: Mapping[str, Ranked], truth: Sequence[np.ndarray], names: Sequence[str], constant: float
+    rankings: Mapping[str, Ranked], truth: Sequence[np.ndarray], names: Sequence[str], constant: float | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return 1 / (c + rank) of every listed item (n, candidates, sources), which are true, truth sizes.
+    """Return the points of every listed item (n, candidates, sources), which are true, truth sizes.
 
     Candidates stand in the order of their rows.
     """
     rows = np.concatenate([rankings[name].rows for name in names], axis=1).astype(np.int64)
-    rank = np.concatenate([np.arange(1, rankings[name].rows.shape[1] + 1) for name in names])
+    points = _points({name: rankings[name] for name in names}, constant)
     source = np.concatenate([np.full(rankings[name].rows.shape[1], s) for s, name in enumerate(names)])
     query, place = np.nonzero(rows >= 0)
     width = int(max([rows.max(initial=0), *(np.max(t, initial=0) for t in truth)])) + 1
@@ -200,7 +227,7 @@ def _cells(
     owner = pairs // width
     position = np.arange(len(pairs)) - np.searchsorted(owner, owner)
     gains = np.zeros((len(rows), int(position.max(initial=0)) + 1, len(names)))
-    gains[owner[cell], position[cell], source[place]] = (1 / (constant + rank))[place]
+    gains[owner[cell], position[cell], source[place]] = points[query, place]
     wanted = np.array([q * width + int(item) for q, items in enumerate(truth) for item in items], np.int64)
     relevant = np.zeros(gains.shape[:2], bool)
     relevant[owner, position] = np.isin(pairs, wanted)

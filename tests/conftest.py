@@ -51,8 +51,11 @@ def log(rows: Iterable[Row]) -> pl.DataFrame:
     return INTERACTIONS.conform(pl.DataFrame(columns, types).with_columns(timestamp=times))
 
 
-def items(available: Mapping[str, tuple[float | None, float | None]]) -> pl.DataFrame:
-    """Return ITEMS, each with the days it may be shown from and until."""
+def items(
+    available: Mapping[str, tuple[float | None, float | None]],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> pl.DataFrame:
+    """Return ITEMS, each with the days it may be shown from and until, and its categories."""
 
     def times(end: int) -> pl.Series:
         days = [span[end] for span in available.values()]
@@ -60,7 +63,14 @@ def items(available: Mapping[str, tuple[float | None, float | None]]) -> pl.Data
 
     names = pl.Series(list(available), dtype=pl.String)
     return ITEMS.conform(
-        pl.DataFrame({"item_id": names, "available_from": times(0), "available_to": times(1)})
+        pl.DataFrame(
+            {
+                "item_id": names,
+                "available_from": times(0),
+                "available_to": times(1),
+                "categories": pl.Series([(labels or {}).get(i) for i in available], dtype=pl.List(pl.String)),
+            }
+        )
     )
 
 
@@ -110,10 +120,14 @@ def world(
 ) -> World:
     """Return the world of a log; `extra` items nobody touched are in the catalogue from the start.
 
-    Every item has a random text vector of norm 1, but the last of the catalogue, which has none.
+    Every item has a random text vector of norm 1, but the last of the catalogue, which has none. An item
+    of the log has two categories: its id's first letter, and that with its last.
     """
     interactions = log(rows)
-    catalogue = Catalogue.of(items(dict.fromkeys(extra, (0.0, None))), interactions, moment(days))
+    spans: dict[str, tuple[float | None, float | None]] = dict.fromkeys(interactions["item_id"], (None, None))
+    labels = {item: [item[:1], item[:1] + item[-1:]] for item in spans}
+    available = items(spans | dict.fromkeys(extra, (0.0, None)), labels)
+    catalogue = Catalogue.of(available, interactions, moment(days))
     vectors = np.random.default_rng(seed).normal(size=(len(catalogue.items), width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     if len(vectors) > 1:

@@ -5,18 +5,36 @@ from pathlib import Path
 
 from profiles.schema import ContractError
 from recsys.models.als import ALS
+from recsys.models.association_rules import AssociationRules
+from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
+from recsys.models.covisitation import Covisitation
 from recsys.models.ease import EASE
+from recsys.models.graph_filter import GraphFilter
 from recsys.models.item_knn import ItemKNN
 from recsys.models.popularity import Popularity
+from recsys.models.random import Random
+from recsys.models.rp3beta import RP3Beta
+from recsys.models.sequential_ease import SequentialEASE
+from recsys.models.slim import SLIM
+from recsys.models.user_knn import UserKNN
 from recsys.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     "als": ALS,
+    "association_rules": AssociationRules,
+    "content_tags": ContentTags,
     "content_text": ContentText,
+    "covisitation": Covisitation,
     "ease": EASE,
+    "graph_filter": GraphFilter,
     "item_knn": ItemKNN,
     "popularity": Popularity,
+    "random": Random,
+    "rp3beta": RP3Beta,
+    "sequential_ease": SequentialEASE,
+    "slim": SLIM,
+    "user_knn": UserKNN,
 }
 
 

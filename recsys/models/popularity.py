@@ -12,13 +12,16 @@ class PopularityConfig(RecommenderConfig):
     half_life_days: PositiveFloat | None = Field(
         None, description="an interaction counts half after this many days; none: all count alike"
     )
+    window_days: PositiveFloat | None = Field(
+        None, description="only interactions of this many days before the fit count; none: all do"
+    )
 
 
 class Popularity(Recommender):
-    """score(i) = sum over i's interactions of weight * 0.5 ** (age / half-life), age as of the fit.
+    """score(i) = sum over i's interactions within the window of weight * 0.5 ** (age / half-life).
 
-    Counts interactions, not distinct users, whatever `repeats` says; cannot personalise. An item
-    nobody touched scores 0, so it is listed last rather than never.
+    Ages are as of the fit. Counts interactions, not distinct users, whatever `repeats` says; cannot
+    personalise. An item nobody touched scores 0, so it is listed last rather than never.
     """
 
     config_class = PopularityConfig
@@ -29,11 +32,14 @@ class Popularity(Recommender):
 
     def _fit(self, train: Dataset) -> None:
         weights = train.histories.weights.astype(np.float64)
+        for name in ("half_life_days", "window_days"):
+            if train.timeless and getattr(self.config, name) is not None:
+                raise NotApplicableError(f"{name} needs times, and this log has only an order")
+        ages = (train.as_of - train.histories.times) / DAY
         if self.config.half_life_days is not None:
-            if train.timeless:
-                raise NotApplicableError("half_life_days needs times, and this log has only an order")
-            ages = (train.as_of - train.histories.times) / DAY
             weights *= 0.5 ** (ages / self.config.half_life_days)
+        if self.config.window_days is not None:
+            weights[ages > self.config.window_days] = 0.0
         counts = np.bincount(train.histories.items, weights, minlength=len(train.items))
         self.scores = counts.astype(np.float32)
 

@@ -31,8 +31,16 @@ SMALL = {"als": {"factors": 2}}  # 64 factors reproduce 15 items cell by cell, u
 STATE_WITHOUT_REPEATS = {
     "popularity": "counts interactions, not pairs",
     "content_text": "learns nothing from interactions; its queries are tested in test_oracles.py",
+    "content_tags": "learns nothing from interactions; its queries are tested in test_order_oracles.py",
+    "random": "learns nothing",
+    "association_rules": "counts users of a pair, not weights",
 }
-COUNTS_REPEATS = {"popularity": "counts interactions, not pairs, so a repeat is meant to matter"}
+COUNTS_REPEATS = {
+    "popularity": "counts interactions, not pairs, so a repeat is meant to matter",
+    "sequential_ease": "an item stands at its newest place, and a repeat moves it there",
+}
+# Of the world of two tastes, in which everybody goes through their items in the same order.
+FOLLOWS_ORDER = {"sequential_ease": "the first item follows no other, so it cannot be told from a past"}
 
 every = pytest.mark.parametrize("name", sorted(RECOMMENDERS))
 
@@ -206,7 +214,8 @@ def test_seen_may_hold_more_than_the_history(name, fitted, lopsided, log_of):
 @every
 def test_only_what_is_available_at_the_moment_of_asking(name, lopsided, items_of, at_day):
     spans = {f"i{n:02}": (float(n), None if n % 3 else 20.0 + n) for n in range(14)}
-    catalogue = Catalogue.of(items_of(spans), lopsided.log, lopsided.as_of)
+    items = items_of(spans, {item: ["all", item[-1]] for item in spans})
+    catalogue = Catalogue.of(items, lopsided.log, lopsided.as_of)
     model = RECOMMENDERS[name]().fit(Dataset.of(lopsided.log, catalogue, lopsided.as_of, lopsided.vectors))
     days = np.array([-1.0, 0.0, 5.0, 20.0, 23.0, 50.0, *[100.0] * 17])
     moments = np.array([int(at_day(d).timestamp() * 1e6) for d in days])
@@ -395,6 +404,8 @@ def test_a_personal_list_starts_with_the_rest_of_ones_taste(name, two_tastes):
     model = fit(name, two_tastes, **SMALL.get(name, {}))
     if not model.reads_history:
         pytest.skip("not personal, and says so")
+    if name in FOLLOWS_ORDER:
+        pytest.skip(FOLLOWS_ORDER[name])
     items = set(two_tastes.catalogue.items.ids)
     listed = model.recommend(two_tastes.queries(), 15, two_tastes.catalogue, name)
     for user, done in two_tastes.log.group_by("user_id").agg("item_id").iter_rows():

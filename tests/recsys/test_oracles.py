@@ -73,17 +73,17 @@ def test_ease_is_one_ridge_regression_per_item(l2, repeats, lopsided):
 
 
 def slow_neighbours(x: np.ndarray, neighbours: int, shrinkage: float) -> np.ndarray:
-    """Return s[j, i], what j in a history adds to i: for each i its `neighbours` best j."""
+    """Return s[j, i], what j in a history adds to i: for each j its `neighbours` best i."""
     users, items = x.shape
     kept = np.zeros((items, items))
-    for i in range(items):
+    for j in range(items):
         found = []
-        for j in range(items):
+        for i in range(items):
             dot = sum(x[u, j] * x[u, i] for u in range(users))
             norms = [sum(x[u, n] ** 2 for u in range(users)) ** 0.5 for n in (j, i)]
             if j != i and dot > 0:
-                found.append((-dot / (norms[0] * norms[1] + shrinkage), j))
-        for value, j in sorted(found)[:neighbours]:
+                found.append((-dot / (norms[0] * norms[1] + shrinkage), i))
+        for value, i in sorted(found)[:neighbours]:
             kept[j, i] = -value
     return kept
 
@@ -109,12 +109,12 @@ def test_item_knn_keeps_the_lower_rows_of_a_tie(world_of):
     rows += [(f"v{n}", item, 1.0, 1.0) for n in range(2) for item in "af"]
     world = world_of(rows)
     model = ItemKNN(ItemKNNConfig(neighbours=3, shrinkage=1.0)).fit(world.train)
-    assert np.flatnonzero(model.similarities.toarray()[:, 0]).tolist() == [1, 2, 5]
+    assert np.flatnonzero(model.similarities.toarray()[0]).tolist() == [1, 2, 5]
 
 
 def test_item_knn_is_the_same_across_its_blocks(world_of, monkeypatch, lopsided):
     whole = ItemKNN(ItemKNNConfig(neighbours=3)).fit(lopsided.train)
-    monkeypatch.setattr("recsys.models.item_knn.FIT_ROWS", 4)
+    monkeypatch.setattr("recsys.neighbours.CHUNK", 4)
     blocks = ItemKNN(ItemKNNConfig(neighbours=3)).fit(lopsided.train)
     assert np.array_equal(whole.similarities.toarray(), blocks.similarities.toarray())
 

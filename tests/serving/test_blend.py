@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from profiles.schema import ContractError
 from recsys.dataset import Vocabulary
 from recsys.metrics import Context, measure, ndcg
-from recsys.ranking import Ranked
+from recsys.ranking import Ranked, top_k
 from recsys.recommender import as_frame
 from recsys.schema import RECOMMENDATIONS
-from serving.blend import FALLBACK, Blended, _cells, _ndcg, fit_weights, fuse
+from serving.blend import FALLBACK, LAST, Blended, _cells, _ndcg, fit_weights, fuse, normalised
 from serving.schema import CONTRIBUTIONS
 
 Lists = list[list[int]]  # rows by query, best first
@@ -340,3 +340,60 @@ def test_the_whole_metric_agrees_on_a_case() -> None:
     inside = _ndcg(gains.sum(axis=2), relevant, sizes, 10)
     outside = measure(lists, wanted, ["ndcg"], [10], context)["value"].mean()
     assert inside == pytest.approx(outside, abs=1e-12)
+
+
+# Level 1: normalised scores
+
+
+def test_scores_are_normalised_from_first_to_last():
+    scores = np.array([[9.0, 5.0, 1.0], [2.0, 2.0, np.nan], [np.nan] * 3, [-1.0, -3.0, np.nan]], np.float32)
+    rows = np.where(np.isnan(scores), -1, np.arange(3)).astype(np.int32)
+    found = normalised(Ranked(rows, scores))
+    expected = [[1, LAST + (1 - LAST) / 2, LAST], [1, 1, np.nan], [np.nan] * 3, [1, LAST, np.nan]]
+    np.testing.assert_allclose(found, expected)
+    moved = normalised(Ranked(rows, 7 * scores + 100))  # another scale, the same say
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
+def test_a_combination_of_scores_by_loops():
+    random = np.random.default_rng(5)
+    rankings, said = {}, {}
+    for name in "abc":
+        scores = random.normal(size=(6, 30)).astype(np.float32)
+        rankings[name] = top_k(scores, 12, random.random((6, 30)) < 0.7)
+        points = normalised(rankings[name])
+        said[name] = [
+            {int(i): p for i, p in zip(r, line, strict=True) if i >= 0}
+            for r, line in zip(rankings[name].rows, points, strict=True)
+        ]
+    weights = {"a": 0.5, "b": 0.2, "c": 0.3}
+    blended = fuse(rankings, weights, None, 8)
+    for query in range(6):
+        total = {
+            item: sum(w * said[name][query].get(item, 0.0) for name, w in weights.items())
+            for name in "abc"
+            for item in said[name][query]
+        }
+        best = sorted(total, key=lambda item: (-np.float32(total[item]), item))[:8]
+        assert blended.ranked.rows[query].tolist() == best
+        np.testing.assert_allclose(blended.ranked.scores[query], [total[i] for i in best], rtol=1e-6)
+        np.testing.assert_allclose(blended.parts[query].sum(axis=1), blended.ranked.scores[query], rtol=1e-6)
+
+
+def test_two_noisy_sources_of_equal_worth_are_combined():
+    random = np.random.default_rng(2)
+    truth = [random.choice(40, 3, replace=False) for _ in range(60)]
+    signal = np.zeros((60, 40), np.float32)
+    for query, items in enumerate(truth):
+        signal[query, items] = 1.0
+    noisy = {name: top_k(signal + random.normal(size=signal.shape).astype(np.float32), 40) for name in "ab"}
+    weights = fit_weights([(noisy, truth)], None, 20)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert set(weights) == {"a", "b"}
+
+
+def test_normalised_fusion_keeps_a_fallback_below():
+    a = Ranked(np.array([[3, 1]], np.int32), np.array([[5.0, 4.0]], np.float32))
+    f = Ranked(np.array([[1, 2, 0]], np.int32), np.array([[9.0, 8.0, 7.0]], np.float32))
+    blended = fuse({"a": a}, {"a": 1.0}, None, 10, ("f", f))
+    assert blended.ranked.rows[0, :4].tolist() == [3, 1, 2, 0]
