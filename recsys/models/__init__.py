@@ -6,25 +6,33 @@ from pathlib import Path
 from profiles.schema import ContractError
 from recsys.models.als import ALS
 from recsys.models.bert4rec import BERT4Rec
+from recsys.models.bpr import BPR
 from recsys.models.caser import Caser
 from recsys.models.content_text import ContentText
 from recsys.models.ease import EASE
 from recsys.models.gru4rec import GRU4Rec
 from recsys.models.item_knn import ItemKNN
+from recsys.models.lightgcn import LightGCN
+from recsys.models.mult_vae import MultVAE
 from recsys.models.popularity import Popularity
 from recsys.models.sasrec import SASRec
+from recsys.models.simplex import SimpleX
 from recsys.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
     "als": ALS,
     "bert4rec": BERT4Rec,
+    "bpr": BPR,
     "caser": Caser,
     "content_text": ContentText,
     "ease": EASE,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,
+    "lightgcn": LightGCN,
+    "mult_vae": MultVAE,
     "popularity": Popularity,
     "sasrec": SASRec,
+    "simplex": SimpleX,
 }
 
 

@@ -29,11 +29,19 @@ ROOT = Path(__file__).parents[2]
 QUICK: dict[str, dict[str, Any]] = {
     "bert4rec": {"factors": 8, "epochs": 2},
     "caser": {"factors": 8, "epochs": 2},
+    "bpr": {"factors": 8, "iterations": 5},
+    "lightgcn": {"factors": 8, "epochs": 2},
+    "mult_vae": {"hidden": 12, "latent": 4, "epochs": 2},
+    "simplex": {"factors": 8, "epochs": 2},
     "gru4rec": {"factors": 8, "epochs": 2},
     "sasrec": {"factors": 8, "epochs": 2},
 }
 # Settings for the world of two tastes only.
 SMALL: dict[str, dict[str, Any]] = {
+    "bpr": {"factors": 4, "iterations": 300},
+    "lightgcn": {"factors": 8, "epochs": 60, "learning_rate": 0.02},
+    "mult_vae": {"hidden": 12, "latent": 4, "epochs": 100, "learning_rate": 0.01},
+    "simplex": {"factors": 8, "epochs": 60, "learning_rate": 0.02, "negatives": 8, "weight": 4.0},
     "als": {"factors": 2},  # 64 factors reproduce 15 items cell by cell, unseen ones included
 }
 # What says which item comes next, not which belong together: p0 and q0 never come after anything.
