@@ -35,7 +35,7 @@ class LightGCN(Recommender):
     layer k - 1 of their items, and who was not in the training is answered alike; `train_users` trains
     them first vectors as the paper does, and a query then lacks that part only. The value of a pair is
     the weight of its edge. Order and times are not read; items nobody touched, and queries without
-    learned items, are NaN. Memory: (users + items) × factors × 4 × (3 layers + 4) + pairs × 24 bytes.
+    learned items, are NaN. Memory: (users + items) × factors × 4 × 8 + pairs × 24 bytes.
     """
 
     config_class = LightGCNConfig
@@ -61,7 +61,7 @@ class LightGCN(Recommender):
             )
 
         def read() -> tuple[np.ndarray, np.ndarray]:
-            layers = [layer[data.shape[0] :].detach().cpu().numpy() for layer in network()]
+            layers = [layer[data.shape[0] :].cpu().numpy() for layer in network.spread()]
             degree = np.asarray(data.sum(axis=0)).ravel()
             scale = 1 / np.sqrt(np.where(degree > 0, degree, np.inf))
             below = sum(layers[:-1]) * scale[:, None] / len(layers)

@@ -12,20 +12,23 @@ from recsys.networks import losses
 from recsys.sampling import Positives, Sampler
 
 
-class _Spread(torch.autograd.Function):
-    """A X for a symmetric sparse A: the gradient of X is A times the gradient, the same product again.
+class _Mean(torch.autograd.Function):
+    """(X + A X + … + A^K X) / (K + 1) for a symmetric sparse A: the gradient of X is the same of its own.
 
-    Autograd would transpose A each step; knowing A = A' saves that, and half of the time.
+    Autograd would transpose A each step and keep every layer; knowing A = A' saves both.
     """
 
     @staticmethod
-    def forward(ctx: Any, graph: Tensor, x: Tensor) -> Tensor:
-        ctx.graph = graph
-        return graph @ x
+    def forward(ctx: Any, graph: Tensor, x: Tensor, layers: int) -> Tensor:
+        ctx.graph, ctx.layers = graph, layers
+        found = x
+        for _ in range(layers):
+            found = (graph @ found).add_(x)  # Horner's rule: X + A (X + A (X + …))
+        return found / (layers + 1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        return None, ctx.graph @ grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, _Mean.forward(ctx, ctx.graph, grad, ctx.layers), None
 
 
 def symmetric(matrix: csr_matrix) -> Tensor:
@@ -80,19 +83,26 @@ class LightGCNNetwork(nn.Module):
             self._graph = self._graph.to(self.items.device)
         return self._graph
 
-    def forward(self) -> list[Tensor]:
-        """Return the layers 0 to K, each (users + items, d)."""
-        first = self.items.new_zeros(self.shape[0], self.items.shape[1]) if self.users is None else self.users
-        found = [torch.cat([first, self.items])]
+    def first(self) -> Tensor:
+        """Return layer 0, (users + items, d)."""
+        none = self.items.new_zeros(self.shape[0], self.items.shape[1])
+        return torch.cat([none if self.users is None else self.users, self.items])
+
+    def forward(self) -> Tensor:
+        """Return the mean of the layers 0 to K, (users + items, d)."""
+        mean: Tensor = _Mean.apply(self.graph(), self.first(), self.layers)  # type: ignore[no-untyped-call]
+        return mean
+
+    def spread(self) -> list[Tensor]:
+        """Return the layers 0 to K without their gradients, each (users + items, d)."""
+        found = [self.first().detach()]
         for _ in range(self.layers):
-            found.append(_Spread.apply(self.graph(), found[-1]))  # type: ignore[no-untyped-call]
+            found.append(self.graph() @ found[-1])
         return found
 
     def loss(self, users: np.ndarray, items: np.ndarray, random: np.random.Generator) -> Tensor:
         """Return the loss of some pairs (m,): BPR or sampled softmax, and l2 on first vectors."""
-        device, layers = self.items.device, self()
-        mean = torch.stack(layers).mean(0)
-        count = self.shape[0]
+        device, mean, count = self.items.device, self(), self.shape[0]
         asked = mean[torch.from_numpy(users).to(device)]
         right = torch.from_numpy(items.astype(np.int64)).to(device)
         weights = torch.ones(len(users), device=device)

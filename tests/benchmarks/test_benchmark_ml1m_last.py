@@ -63,7 +63,7 @@ def test_a_row_chooses_on_train_and_scores_the_test_once(data: Path) -> None:
     row = ml1m_last.last(str(data), "ease", json.dumps([{"l2": 1e9}, {"l2": 5.0}]), 0, 0)
     assert json.loads(row["settings"]) == {"l2": 5.0}
     row = ml1m_last.last(str(data), "popularity", json.dumps([{}]), 0, 0)
-    assert row["ndcg@10"] < 0.6
+    assert row["ndcg@10"] < 0.9
 
 
 def test_every_choice_is_one_its_recommender_takes() -> None:

@@ -60,15 +60,16 @@ def test_the_graph_is_torch_geometrics(repeats, lopsided):
 def test_layers_and_their_gradient_are_torch_geometrics(repeats, lopsided):
     matrix = learned(lopsided, repeats)
     made = network(matrix)
-    layers, convolution = made(), LGConv(normalize=True)
+    mean, layers, convolution = made(), made.spread(), LGConv(normalize=True)
     x = torch.cat([made.users, made.items]).detach().requires_grad_()
     expected = [x]
     for _ in range(3):
         expected.append(convolution(expected[-1], *edges(matrix)))
     for ours, theirs in zip(layers, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(mean, torch.stack(expected).mean(0))
     pull = torch.randn(34, 5)
-    ours = torch.autograd.grad((torch.stack(layers).mean(0) * pull).square().sum(), (made.users, made.items))
+    ours = torch.autograd.grad((mean * pull).square().sum(), (made.users, made.items))
     theirs = torch.autograd.grad((torch.stack(expected).mean(0) * pull).square().sum(), x)
     torch.testing.assert_close(torch.cat(ours), theirs[0])
 
@@ -85,7 +86,7 @@ def test_a_training_user_is_folded_in_to_their_own_node(repeats, lopsided):
     first = torch.linalg.solve(spread, torch.from_numpy(model.factors[:11].astype(np.float64)))
     made.items.data = first.float()
     with torch.no_grad():
-        nodes = torch.stack(made()).mean(0)
+        nodes = made()
     np.testing.assert_allclose(nodes[23:], model.factors[:11], rtol=1e-4, atol=1e-5)
     scores = model.score(lopsided.queries())
     np.testing.assert_allclose(scores[:, :11], nodes[:23] @ nodes[23:].T, rtol=1e-3, atol=1e-4)
@@ -98,7 +99,7 @@ def test_bpr_loss_by_loops(lopsided, monkeypatch):
     users, items = np.array([3, 0, 3]), np.array([1, 0, 2])
     negatives = np.array([[4, 5], [6, 1], [9, 9]])
     monkeypatch.setattr(made.positives, "negatives", lambda *_: negatives)
-    node = torch.stack(made()).mean(0).detach().double().numpy()
+    node = made().detach().double().numpy()
     first = made.items.detach().double().numpy()
     own = made.users.detach().double().numpy()
     expected = 0.0
