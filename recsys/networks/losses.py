@@ -34,16 +34,14 @@ class _CrossEntropy(torch.autograd.Function):
             logits = (h[part] @ t.T).float()
             logits += bias.detach()
             right = targets[part, None]
-            wanted = logits.gather(1, right).squeeze(1)
-            highest = logits.amax(1, keepdim=True)
-            logits -= highest
-            logits.exp_()
-            total = logits.sum(1, keepdim=True)
-            loss += ((total.log() + highest).squeeze(1) - wanted) @ weights[part]
-            logits *= weights[part, None] / total
-            logits.scatter_add_(1, right, -weights[part, None])
-            grad_bias += logits.sum(0)
-            error = logits.to(kind)
+            share = torch.softmax(logits, 1)
+            # log sum exp from the most likely item, whose share is never too small for a logarithm.
+            total = logits.amax(1) - share.amax(1).log()
+            loss += (total - logits.gather(1, right).squeeze(1)) @ weights[part]
+            share *= weights[part, None]
+            share.scatter_add_(1, right, -weights[part, None])
+            grad_bias += share.sum(0)
+            error = share.to(kind)
             torch.mm(error, t, out=grad_hidden[part])
             grad_table += error.T @ h[part]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_table.to(table.dtype), grad_bias)
