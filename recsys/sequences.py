@@ -188,7 +188,9 @@ def network_of(factors: np.ndarray, weights: Weights, build: Build) -> "Network"
         wide = network.items.weight.shape[1]
         state["items.weight"] = torch.from_numpy(factors[known, :wide])
     network.load_state_dict(state)  # type: ignore[attr-defined]
-    return network.double().eval()  # type: ignore[attr-defined, no-any-return]
+    network.double().eval()  # type: ignore[attr-defined]
+    network.items.float()  # the one large table: what is looked up in it is widened
+    return network
 
 
 def score(

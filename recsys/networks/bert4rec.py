@@ -67,7 +67,7 @@ class BERT4RecNetwork(nn.Module):
         most = self.positions.num_embeddings
         width = batch.tokens.shape[1]
         place = most - batch.lengths[:, None] + torch.arange(width, device=batch.tokens.device)
-        x = torch.where(hidden[:, :, None], self.mask, self.items(batch.tokens))
+        x = torch.where(hidden[:, :, None], self.mask, self.items(batch.tokens).to(self.mask.dtype))
         x = self.dropout(self.norm(x + self.positions(place.clamp(max=most - 1))))
         for block in self.blocks:
             x = block(x, batch.real)

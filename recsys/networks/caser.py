@@ -38,7 +38,7 @@ class CaserNetwork(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return [z, p, 1] at each place, (b, l, 2 d + 1): eq. 8 with p, the mean so far, for the user."""
-        x = self.items(tokens)
+        x = self.items(tokens).to(self.bias.dtype)
         length = x.shape[1]
         before = functional.pad(x, (0, 0, self.window - 1, 0))  # (b, window - 1 + l, d)
         rows = before.transpose(1, 2)

@@ -23,7 +23,7 @@ class GRU4RecNetwork(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the state after each token with a 1 for the bias, (b, l, d + 1)."""
-        hidden, _ = self.gru(self.dropout(self.items(tokens)))
+        hidden, _ = self.gru(self.dropout(self.items(tokens).to(self.bias.dtype)))
         return torch.cat([self.dropout(hidden), hidden.new_ones(*hidden.shape[:2], 1)], 2)
 
     def table(self) -> Tensor:

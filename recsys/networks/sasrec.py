@@ -61,7 +61,7 @@ class SASRecNetwork(nn.Module):
         """Return the state after each token, (b, l, d). Positions count from the end, the newest alike."""
         most = self.positions.num_embeddings
         place = most - lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.items(tokens) * self.items.embedding_dim**0.5
+        x = self.items(tokens).to(self.norm.weight.dtype) * self.items.embedding_dim**0.5
         x = self.dropout(x + self.positions(place.clamp(max=most - 1)))
         for block in self.blocks:
             x = block(x)

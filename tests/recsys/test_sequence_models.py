@@ -305,14 +305,42 @@ def test_patience_stops_a_fit(name, chain):
     assert max(values[-3:]) <= max(values[:-3])
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [*((name, FEW) for name in MODELS), ("mult_vae", {"epochs": 3}), ("lightgcn", {"epochs": 3}),
+     ("simplex", {"epochs": 3})],
+)  # fmt: skip
+def test_a_killed_fit_goes_on_to_the_same_state(name, more, lopsided, tmp_path):
+    def kill(progress):
+        if progress.epoch == 2:
+            raise Killed
+
+    config = {**more, "patience": 5}
+    with pytest.raises(Killed), training.watching(kill, tmp_path / "kept"):
+        fit(name, lopsided, **config)
+    seen = []
+    with training.watching(seen.append, tmp_path / "kept"):
+        resumed = fit(name, lopsided, **config)
+    assert [p.epoch for p in seen] == [3]
+    resumed.save(tmp_path / "resumed", name)
+    fit(name, lopsided, **config).save(tmp_path / "whole", name)
+    files = [(tmp_path / folder / "state.safetensors").read_bytes() for folder in ("resumed", "whole")]
+    assert files[0] == files[1]
+
+
 def test_validation_is_ndcg_over_what_was_not_seen(lopsided):
     model = fit("sasrec", lopsided, **FEW)
+    network = model._network.float()
     known = np.flatnonzero(~np.isnan(model.factors[:, 0]))
     data = Tokens.of(lopsided.train.histories, "binary", sequences.token_of(known, 14))
     rest, held = sequences._held_out(data, 5, seed=1)
     rows, truth = held
     assert len(rows) == len(truth) == 5
-    found = sequences._ndcg(model._network, rest, rows, truth, 4, torch.device("cpu"))
+    found = sequences._ndcg(network, rest, rows, truth, 4, torch.device("cpu"))
     gains = []
     for row, right in zip(rows, truth, strict=True):
         past = rest.tokens[rest.offsets[row] : rest.offsets[row + 1]]
@@ -320,7 +348,7 @@ def test_validation_is_ndcg_over_what_was_not_seen(lopsided):
         assert right not in past
         batch = rest.padded(np.array([row]), 4)
         with torch.no_grad():
-            scores = (model._network.query(batch.tokens, batch.lengths) @ model._network.table().T)[0].numpy()
+            scores = (network.query(batch.tokens, batch.lengths) @ network.table().T)[0].numpy()
         order = [n for n in np.argsort(-scores) if n not in past]
         gains.append(1 / np.log2(2 + order.index(right)))
     assert found == pytest.approx(np.mean(gains))
