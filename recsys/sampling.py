@@ -24,7 +24,11 @@ class Sampler:
 
     @classmethod
     def popularity(cls, counts: np.ndarray, power: float = 1.0) -> Self:
-        """Item i in proportion to counts[i] ** power; an item nobody touched is never drawn."""
+        """Item i in proportion to counts[i] ** power; an item nobody touched is never drawn.
+
+        With power 1 its log_q is also that of the targets of a batch (Yi et al., RecSys 2019), so it is
+        the logQ correction of in-batch negatives.
+        """
         weights = np.where(counts > 0, counts.astype(np.float64), 0.0)
         weights[counts > 0] **= power
         share = weights / weights.sum()
@@ -78,14 +82,3 @@ class Positives:
             still = self.hit(owners[wrong], drawn[wrong])
             wrong = (wrong[0][still], wrong[1][still])
         return drawn
-
-
-def in_batch_log_q(counts: np.ndarray) -> np.ndarray:
-    """Return log P(item is the target of a row) for the logQ correction of in-batch negatives.
-
-    A batch's targets are drawn in proportion to how often items occur (Yi et al., RecSys 2019), so that
-    subtracting log q from the logits undoes the advantage of the rare. Never seen: -inf.
-    """
-    with np.errstate(divide="ignore"):
-        log_q: np.ndarray = np.log(counts / counts.sum()).astype(np.float32)
-    return log_q

@@ -27,7 +27,9 @@ class SASRecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
         "cross_entropy", description="over the whole catalogue, or over the target and drawn negatives"
     )
     negatives: PositiveInt = Field(256, description="items drawn a batch, for the two sampled losses")
-    negatives_from: Negatives = Field("uniform", description="uniform, or popularity")
+    negatives_from: Negatives | Literal["batch"] = Field(
+        "uniform", description="uniform, popularity, or batch: the targets of other places"
+    )
     calibration: float = Field(0.75, ge=0, le=1, description="t of gBCE; 0: plain binary cross-entropy")
 
     @model_validator(mode="after")
@@ -59,7 +61,9 @@ class SASRec(Recommender):
         from recsys.networks.sequence import Criterion
 
         c = self.config
-        criterion = Criterion(c.loss, sampler(c.negatives_from, counts), c.negatives, c.calibration)
+        in_batch = c.negatives_from == "batch"
+        drawn_from = sampler("uniform" if c.negatives_from == "uniform" else "popularity", counts)
+        criterion = Criterion(c.loss, drawn_from, c.negatives, c.calibration, in_batch)
         width = c.width or c.factors
         return SASRecNetwork(
             len(counts), c.factors, c.max_length, c.blocks, c.heads, width, c.dropout, criterion

@@ -42,13 +42,24 @@ class Network(Protocol):
 
 
 class Criterion:
-    """How a hidden state is held against its target: full or sampled, as the configuration says."""
+    """How a hidden state is held against its target: full or sampled, as the configuration says.
 
-    def __init__(self, kind: str, sampler: Sampler, negatives: int = 0, calibration: float = 0.0) -> None:
+    With `in_batch` the negatives are targets of the batch itself, and `sampler` gives their log q.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        sampler: Sampler,
+        negatives: int = 0,
+        calibration: float = 0.0,
+        in_batch: bool = False,
+    ) -> None:
         self.kind = kind
         self.sampler = sampler
         self.negatives = negatives
         self.calibration = calibration
+        self.in_batch = in_batch
 
     def __call__(
         self, hidden: Tensor, table: Tensor, targets: Tensor, weights: Tensor, random: np.random.Generator
@@ -56,11 +67,19 @@ class Criterion:
         """Return the mean over (m,) targets, weighted."""
         if self.kind == "cross_entropy":
             return losses.cross_entropy(hidden, table, targets, weights)
-        drawn = torch.from_numpy(self.sampler.draw(self.negatives, random)).to(hidden.device)
+        drawn = self.drawn(targets, random)
         if self.kind == "gbce":
             return losses.gbce(hidden, table, targets, weights, drawn, self.calibration)
         log_q = torch.from_numpy(self.sampler.log_q).to(hidden.device)
         return losses.sampled_softmax(hidden, table, targets, weights, drawn, log_q)
+
+    def drawn(self, targets: Tensor, random: np.random.Generator) -> Tensor:
+        """Return the negatives of a batch, (k,)."""
+        if self.in_batch:
+            return targets[
+                torch.from_numpy(random.integers(0, len(targets), self.negatives)).to(targets.device)
+            ]
+        return torch.from_numpy(self.sampler.draw(self.negatives, random)).to(targets.device)
 
 
 def shifted(batch: Batch) -> tuple[Batch, Tensor, Tensor, Tensor]:

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
-from recsys.sampling import Positives, in_batch_log_q, sampler
+from recsys.networks.sequence import Criterion
+from recsys.sampling import Positives, sampler
 
 COUNTS = np.array([8, 0, 1, 3, 0, 4])
 
@@ -32,12 +34,12 @@ def test_items_are_drawn_as_often_as_log_q_says(kind, power, expected):
     assert np.array_equal(found.draw(9, np.random.default_rng(5)), found.draw(9, np.random.default_rng(5)))
 
 
-def test_in_batch_log_q_is_how_often_a_target_comes():
-    log_q = in_batch_log_q(COUNTS)
-    targets = np.repeat(np.arange(6), COUNTS)
-    drawn = np.random.default_rng(0).choice(targets, 200_000)
-    np.testing.assert_allclose(np.exp(log_q), shares(drawn), atol=0.004)
-    assert log_q[1] == -np.inf
+def test_targets_of_a_batch_are_drawn_as_popularity_says():
+    found = sampler("popularity", COUNTS)
+    targets = torch.from_numpy(np.repeat(np.arange(6), COUNTS))
+    criterion = Criterion("sampled_softmax", found, 200_000, in_batch=True)
+    drawn = criterion.drawn(targets, np.random.default_rng(0)).numpy()
+    np.testing.assert_allclose(np.exp(found.log_q), shares(drawn), atol=0.004)
 
 
 def test_negatives_are_never_positives():

@@ -284,6 +284,7 @@ def first_hits(model, world) -> float:
     [(name, {}) for name in MODELS]
     + [
         ("sasrec", {"loss": "sampled_softmax", "negatives": 4, "negatives_from": "popularity"}),
+        ("sasrec", {"loss": "sampled_softmax", "negatives": 8, "negatives_from": "batch"}),
         ("sasrec", {"loss": "gbce", "negatives": 4, "epochs": 60}),
     ],
 )
