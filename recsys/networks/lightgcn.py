@@ -90,7 +90,8 @@ class LightGCNNetwork(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the mean of the layers 0 to K, (users + items, d)."""
-        mean: Tensor = _Mean.apply(self.graph(), self.first(), self.layers)  # type: ignore[no-untyped-call]
+        with torch.autocast(self.items.device.type, enabled=False):  # there is no sparse product in bfloat16
+            mean: Tensor = _Mean.apply(self.graph(), self.first(), self.layers)  # type: ignore[no-untyped-call]
         return mean
 
     def spread(self) -> list[Tensor]:

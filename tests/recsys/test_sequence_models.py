@@ -306,6 +306,14 @@ def test_patience_stops_a_fit(name, chain):
     assert max(values[-3:]) <= max(values[:-3])
 
 
+@pytest.mark.parametrize("name", [*MODELS, "lightgcn", "mult_vae", "simplex"])
+def test_half_precision_learns_about_the_same(name, lopsided):
+    half, full = (fit(name, lopsided, epochs=5, precision=kind) for kind in ("bfloat16", "float32"))
+    ours, theirs = half.score(lopsided.queries())[:, :11], full.score(lopsided.queries())[:, :11]
+    assert np.isfinite(ours).all()
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.95
+
+
 class Killed(Exception):
     pass
 
