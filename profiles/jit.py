@@ -20,13 +20,14 @@ def compiled(loop: Callable[Given, Found]) -> Callable[Given, Found]:
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Found:
         nonlocal machine
         if machine is None:
-            machine = _compiler(loop)
+            machine = machine_code(loop)
         return machine(*args, **kwargs)
 
     return run
 
 
-def _compiler(loop: Callable[Given, Found]) -> Callable[Given, Found]:
+def machine_code(loop: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Load numba and return what it compiles at the first call; it may call others of these."""
     from numba import njit
 
     try:

@@ -4,11 +4,9 @@ Import this inside `_fit` only: a server that loads a fitted model needs no comp
 pure, lets other threads run, and works on some rows, so that callers split the work as they like.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from profiles.jit import machine_code
 
 BINS = 1024  # of a histogram of scores by sign, exponent and 6 bits: 16 octaves below the largest
 DROPPED = 46  # bits of a float64 a bin does not see
@@ -187,8 +185,7 @@ def _descend(
     return weights
 
 
-_compiled = numba.njit(nogil=True, cache=True)
-offer: Callable[..., int] = _compiled(_offer)
-strongest_rows: Callable[..., None] = _compiled(_strongest_rows)
-gather_blocks: Callable[..., None] = _compiled(_gather_blocks)
-descend: Callable[..., Any] = _compiled(_descend)
+offer = machine_code(_offer)
+strongest_rows = machine_code(_strongest_rows)
+gather_blocks = machine_code(_gather_blocks)
+descend = machine_code(_descend)

@@ -35,11 +35,12 @@ def strongest(
     lengths = np.zeros(rows, np.int64)
     left = np.ones(rows) if left is None else left.astype(np.float64)
     right = np.ones(width) if right is None else right.astype(np.float64)
-    parts = [part for m in (a, b) for part in (m.indptr, m.indices, m.data.astype(np.float64))]
+    rows_of, columns_of = ((m.indptr, m.indices, m.data.astype(np.float64)) for m in (a, b))
 
     def work(start: int) -> None:
         stop = min(start + CHUNK, rows)
-        strongest_rows(*parts, left, right, float(shrinkage), columns, values, lengths, start, stop)
+        found = columns, values, lengths
+        strongest_rows(*rows_of, *columns_of, left, right, float(shrinkage), *found, start, stop)
 
     with ThreadPoolExecutor(threads.available()) as pool:
         list(pool.map(work, range(0, rows, CHUNK)))

@@ -56,7 +56,7 @@ class Recommender(ABC):
 
     @abstractmethod
     def _fit(self, train: Dataset) -> None:
-        """Set every attribute named in `state` (arrays or CSR matrices)."""
+        """Set every attribute named in `state` (arrays, CSR matrices, or dictionaries of arrays by name)."""
 
     @abstractmethod
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
@@ -148,6 +148,7 @@ class Recommender(ABC):
         folder.mkdir(parents=True)
         tensors: dict[str, np.ndarray] = {}
         shapes: dict[str, list[int]] = {}
+        named: list[str] = []
         for key in self.state:
             value = getattr(self, key)
             if issparse(value):
@@ -155,11 +156,16 @@ class Recommender(ABC):
                 shapes[key] = list(csr.shape)
                 for part in ("data", "indices", "indptr"):
                     tensors[f"{key}.{part}"] = np.ascontiguousarray(getattr(csr, part))
+            elif isinstance(value, dict):
+                named.append(key)
+                tensors |= {f"{key}.{part}": np.ascontiguousarray(array) for part, array in value.items()}
             else:
                 tensors[key] = np.ascontiguousarray(value)
         save_file(tensors, folder / "state.safetensors")
         self.items.ids.to_frame().write_parquet(folder / "items.parquet")
         about = {"recommender": name, "config": self.config.model_dump(), "sparse": shapes}
+        if named:
+            about["named"] = named
         (folder / "recommender.json").write_text(json.dumps(about, indent=2) + "\n")
 
     @final
@@ -174,6 +180,11 @@ class Recommender(ABC):
             if key in about["sparse"]:
                 parts = tuple(tensors[f"{key}.{part}"] for part in ("data", "indices", "indptr"))
                 setattr(self, key, csr_matrix(parts, shape=tuple(about["sparse"][key])))
+            elif key in about.get("named", ()):
+                start = f"{key}."
+                setattr(
+                    self, key, {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+                )
             else:
                 setattr(self, key, tensors[key])
         return self

@@ -1,0 +1,72 @@
+"""BPR: factors that put what was done before what was not (Rendle et al., UAI 2009), trained by implicit."""
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_matrix
+
+from profiles.threads import single_blas
+from recsys.dataset import Dataset, Queries
+from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+
+
+class BPRConfig(RecommenderConfig):
+    factors: PositiveInt = Field(64, description="length of a user's and an item's vector")
+    learning_rate: PositiveFloat = Field(0.05, description="step size of the descent")
+    l2: NonNegativeFloat = Field(0.01, description="ridge penalty on both vectors")
+    iterations: PositiveInt = Field(100, description="passes over as many drawn pairs as there are")
+    map_l2: PositiveFloat = Field(1.0, description="ridge penalty of the map from history to vector")
+    seed: NonNegativeInt = Field(0, description="of the starting vectors and the drawn pairs")
+
+
+class BPR(Recommender):
+    """score = x_u'y_i + b_i; the vector of a query is x_u = M'f(h), learned by ridge regression at the fit.
+
+    f(h) = [sum / sqrt(n), sum / n, 1] of the vectors of a history's items, sums weighted, n the sum of
+    weights; M = (F'F + l2 I)^-1 F'X maps the histories of the training to their trained vectors X, which
+    are then dropped. One thread, so that two fits are the same. implicit takes any value above 0 for a
+    pair done; values count in f. Items nobody touched, and queries without learned items, are NaN.
+    """
+
+    config_class = BPRConfig
+    config: BPRConfig
+    state = ("factors", "map")
+    factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched
+    map: np.ndarray  # (2 d + 1, d) float64
+
+    def _fit(self, train: Dataset) -> None:
+        from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+        c = self.config
+        matrix = train.matrix(c.repeats)
+        with single_blas():
+            model = BayesianPersonalizedRanking(
+                factors=c.factors,
+                learning_rate=c.learning_rate,
+                regularization=c.l2,
+                iterations=c.iterations,
+                num_threads=1,
+                random_state=c.seed,
+            )
+            model.fit(matrix, show_progress=False)
+            self.factors = np.array(model.item_factors, np.float32)
+            self.factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
+            f = self._features(matrix)
+            gram = f.T @ f + c.map_l2 * np.eye(f.shape[1])
+            users = np.asarray(model.user_factors[:, : c.factors], np.float64)
+            self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
+
+    def _features(self, x: csr_matrix) -> np.ndarray:
+        """Return f of histories, (n, 2 d + 1) float64; NaN rows without a learned item."""
+        touched = np.unique(x.indices)
+        learned = touched[~np.isnan(self.factors[touched, 0])]
+        past = x[:, learned].astype(np.float64)
+        count = np.asarray(past.sum(axis=1)).ravel()
+        count = np.where(count > 0, count, np.nan)[:, None]
+        total = past @ self.factors[learned, :-1].astype(np.float64)
+        return np.hstack([total / np.sqrt(count), total / count, np.ones_like(count)])
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        users = self._features(queries.matrix(self.config.repeats)) @ self.map
+        users = np.column_stack([users, np.ones(len(users))])
+        return dense_scores(users, self.factors if items is None else self.factors[items])

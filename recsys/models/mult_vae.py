@@ -1,0 +1,85 @@
+"""Mult-VAE: a variational autoencoder with a multinomial likelihood (Liang et al., WWW 2018)."""
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from scipy.sparse import csr_matrix
+
+from recsys import training
+from recsys.dataset import Dataset, Queries
+from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.training import TrainingConfig
+
+
+class MultVAEConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
+    hidden: PositiveInt = Field(600, description="values of the layer between items and the Gaussian")
+    latent: PositiveInt = Field(200, description="dimensions of the Gaussian")
+    dropout: float = Field(0.5, ge=0, lt=1, description="share of a history hidden while training")
+    beta: NonNegativeFloat = Field(0.2, description="weight of the divergence, once it has risen")
+    anneal_steps: NonNegativeInt = Field(5000, description="steps over which it rises from 0")
+    batch_size: PositiveInt = Field(256, description="users a step")
+    clip: PositiveFloat | None = Field(None, description="gradients of a larger norm are scaled down to it")
+
+
+class MultVAE(Recommender):
+    """score = W tanh(V mu + c) + b, mu the mean of q(z | x / |x|), itself two layers with tanh (section 2).
+
+    Trained on the bound of eq. 7: sum_i x_i log softmax_i - beta KL(q(z | x) | N(0, I)). Order and times
+    are not read. Items nobody touched and queries without learned items are NaN.
+    Training memory: items × (hidden × 32 + batch_size × 12) bytes; kept: items × hidden × 8.
+    """
+
+    config_class = MultVAEConfig
+    config: MultVAEConfig
+    state = ("factors", "reading", "weights")
+    factors: np.ndarray  # (items, hidden + 1) float32: output weights, the bias last; NaN rows if untouched
+    reading: np.ndarray  # (items, hidden) float32: weights of the first layer; 0 if untouched
+    weights: dict[str, np.ndarray]  # of the small layers between
+
+    def _fit(self, train: Dataset) -> None:
+        from recsys.networks.mult_vae import MultVAENetwork
+
+        c = self.config
+        full = train.matrix(c.repeats)
+        known = np.flatnonzero(full.getnnz(axis=0))
+        matrix = full[:, known]
+        held = HeldOut.of(matrix, c.validation_users, c.seed) if c.patience else None
+        data = matrix if held is None else held.matrix
+        data = data[np.diff(data.indptr) > 0]
+        with training.reproducible(c.seed):
+            network = MultVAENetwork(len(known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)
+        training.train(
+            training.Task(
+                network,
+                training.shuffled(data.shape[0], c.batch_size),
+                lambda rows, random: network.loss(data[rows]),
+                training.fingerprint(data.indptr, data.indices, data.data),
+                None if held is None else lambda: held.ndcg(lambda past: network(past).cpu().numpy()),
+                ("batch_size", "hidden"),
+            ),
+            c,
+        )
+        state = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+        self.factors = np.full((len(train.items), c.hidden + 1), np.nan, np.float32)
+        self.factors[known] = np.column_stack([state.pop("output.weight"), state.pop("output.bias")])
+        self.reading = np.zeros((len(train.items), c.hidden), np.float32)
+        self.reading[known] = state.pop("read.weight")
+        del state["step"]
+        self.weights = state
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        h = self._hidden(queries.matrix(self.config.repeats))
+        return dense_scores(h, self.factors if items is None else self.factors[items])
+
+    def _hidden(self, x: csr_matrix) -> np.ndarray:
+        """Return the decoder's hidden layer and a 1 for the bias, (n, hidden + 1) float64, NaN without x."""
+        w = {name: value.astype(np.float64) for name, value in self.weights.items()}
+        touched = np.unique(x.indices)
+        learned = touched[~np.isnan(self.factors[touched, 0])]
+        past = x[:, learned].astype(np.float64)
+        norm = np.sqrt(np.asarray(past.multiply(past).sum(axis=1)).ravel())
+        read = past @ self.reading[learned].astype(np.float64)
+        h = np.tanh(read / np.where(norm > 0, norm, np.nan)[:, None] + w["read_bias"])
+        mean = (h @ w["encode.weight"].T + w["encode.bias"])[:, : self.config.latent]
+        h = np.tanh(mean @ w["decode.weight"].T + w["decode.bias"])
+        return np.column_stack([h, np.ones(len(h))])

@@ -1,0 +1,84 @@
+"""SASRec: self-attention over the order of a history (Kang & McAuley, ICDM 2018)."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from recsys import sequences
+from recsys.dataset import Dataset, Queries
+from recsys.recommender import Recommender, RecommenderConfig
+from recsys.sampling import Negatives, sampler
+from recsys.sequences import SequenceConfig
+from recsys.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from recsys.networks.sequence import Network
+
+
+class SASRecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
+    blocks: PositiveInt = Field(2, description="layers of attention")
+    heads: PositiveInt = Field(1, description="attentions side by side; they divide `factors`")
+    width: PositiveInt | None = Field(
+        None, description="hidden values between the two layers of a block's network; none: `factors`"
+    )
+    loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = Field(
+        "cross_entropy", description="over the whole catalogue, or over the target and drawn negatives"
+    )
+    negatives: PositiveInt = Field(256, description="items drawn a batch, for the two sampled losses")
+    negatives_from: Negatives | Literal["batch"] = Field(
+        "uniform", description="uniform, popularity, or batch: the targets of other places"
+    )
+    calibration: float = Field(0.75, ge=0, le=1, description="t of gBCE; 0: plain binary cross-entropy")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SASRecConfig":
+        if self.factors % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide factors = {self.factors}")
+        return self
+
+
+class SASRec(Recommender):
+    """score(i) = h_t'e_i, h_t the last state of `blocks` causal attention layers over the newest tokens.
+
+    Trained with cross-entropy over the whole catalogue at every position, which is what makes it strong
+    (Klenitskiy & Vasilev, RecSys 2023, "SASRec+"); gBCE is gSASRec (Petrov & Macdonald, RecSys 2023).
+    Attention itself has no dropout: exact attention without stored weights allows none on a CPU.
+    Weights and times are not read but through their order (see `Tokens.of` for repeats); an item that
+    nobody did before or after another, and a history without learned items, are NaN.
+    Training memory: batch_size × max_length × factors × blocks × 60 bytes + items × factors × 16.
+    """
+
+    config_class = SASRecConfig
+    config: SASRecConfig
+    state = ("factors", "weights")
+    factors: np.ndarray  # (items, d) float32; NaN rows for items that were not learned
+    weights: dict[str, np.ndarray]
+
+    def _build(self, counts: np.ndarray) -> "Network":
+        from recsys.networks.sasrec import SASRecNetwork
+        from recsys.networks.sequence import Criterion
+
+        c = self.config
+        in_batch = c.negatives_from == "batch"
+        drawn_from = sampler("uniform" if c.negatives_from == "uniform" else "popularity", counts)
+        criterion = Criterion(c.loss, drawn_from, c.negatives, c.calibration, in_batch)
+        width = c.width or c.factors
+        return SASRecNetwork(
+            len(counts), c.factors, c.max_length, c.blocks, c.heads, width, c.dropout, criterion
+        )
+
+    @cached_property
+    def _network(self) -> "Network":
+        return sequences.network_of(self.factors, self.weights, self._build)
+
+    def _fit(self, train: Dataset) -> None:
+        self.__dict__.pop("_network", None)
+        c = self.config
+        fitted = sequences.fit(train, c.repeats, c, c, self._build, bfloat16=True)
+        self.factors, self.weights = fitted.factors, fitted.weights
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        c = self.config
+        return sequences.score(queries, items, c.repeats, self.factors, lambda: self._network, c.max_length)

@@ -1,0 +1,97 @@
+"""SimpleX: cosines of mean histories and items under a contrastive loss (Mao et al., CIKM 2021)."""
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt
+from scipy.sparse import csr_matrix
+
+from recsys import training
+from recsys.dataset import Dataset, Queries
+from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.sampling import Negatives, sampler
+from recsys.training import TrainingConfig
+
+
+class SimpleXConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
+    factors: PositiveInt = Field(64, description="length of an item's vector")
+    negatives: PositiveInt = Field(512, description="items drawn a batch, shared by its pairs")
+    negatives_from: Negatives = Field("uniform", description="uniform, or popularity")
+    margin: float = Field(0.4, ge=-1, lt=1, description="cosine above which a negative is pushed away")
+    weight: PositiveFloat = Field(150.0, description="of all negatives of a pair together")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of a user's values set to 0 while training")
+    weight_decay: float = Field(1e-6, ge=0, description="pull of every weight towards 0 a step")
+    batch_size: PositiveInt = Field(1024, description="pairs a step")
+
+
+class SimpleX(Recommender):
+    """score = cos(V' mean_j x_j e_j, e_i) over the items j of a history (eqs. 8 and 9 with g = 0).
+
+    The paper adds a trained vector of the user with a share g; here g = 0, so that people who were not
+    in the training are answered too. While training, a target is left out of its user's mean. The loss
+    (1 - y+) + weight × mean of max(0, y- - margin) draws one set of negatives a batch, and never holds a
+    user's own items against them. Order and times are not read; items nobody touched, and queries without
+    learned items, are NaN. Training memory: items × factors × 20 + batch_size × (negatives + the pairs of
+    their users) × 16 bytes.
+    """
+
+    config_class = SimpleXConfig
+    config: SimpleXConfig
+    state = ("factors", "pooling")
+    factors: np.ndarray  # (items, d) float32, unit norm; NaN rows for items nobody touched
+    pooling: np.ndarray  # (items, d) float32: e_j'V, what an item adds to a user
+
+    def _fit(self, train: Dataset) -> None:
+        from recsys.networks.simplex import SimpleXNetwork
+
+        c = self.config
+        full = train.matrix(c.repeats)
+        known = np.flatnonzero(full.getnnz(axis=0))
+        matrix = full[:, known]
+        held = HeldOut.of(matrix, c.validation_users, c.seed) if c.patience else None
+        data = matrix if held is None else held.matrix
+        counts = np.diff(data.indptr)
+        pairs = np.column_stack([np.repeat(np.arange(data.shape[0]), counts), data.indices])
+        pairs = pairs[np.repeat(counts > 1, counts)]  # alone, an item has no mean of others
+        drawn_from = sampler(c.negatives_from, data.getnnz(axis=0))
+        with training.reproducible(c.seed):
+            network = SimpleXNetwork(data, c.factors, c.negatives, c.margin, c.weight, c.dropout, drawn_from)
+
+        def read() -> tuple[np.ndarray, np.ndarray]:
+            items = network.items.detach().cpu().numpy()
+            return _unit(items), items @ network.map.detach().cpu().numpy()
+
+        def validate() -> float:
+            factors, pooling = read()
+            assert held is not None
+            return held.ndcg(lambda past: (_users(past, pooling) @ factors.T).astype(np.float32))
+
+        training.train(
+            training.Task(
+                network,
+                training.shuffled(len(pairs), c.batch_size),
+                lambda rows, random: network.loss(data, random, pairs[rows]),
+                training.fingerprint(data.indptr, data.indices, data.data),
+                None if held is None else validate,
+                ("batch_size", "negatives", "factors"),
+            ),
+            c,
+        )
+        self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
+        self.pooling = np.zeros((len(train.items), c.factors), np.float32)
+        self.factors[known], self.pooling[known] = read()
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        users = _users(queries.matrix(self.config.repeats), self.pooling)
+        return dense_scores(users, self.factors if items is None else self.factors[items])
+
+
+def _users(x: csr_matrix, pooling: np.ndarray) -> np.ndarray:
+    """Return the direction of sum_j x_j pooling_j, (n, d) float64; NaN where there is none."""
+    touched = np.unique(x.indices)
+    return _unit(x[:, touched].astype(np.float64) @ pooling[touched].astype(np.float64))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.where(norms > 0, norms, np.nan)
+    return unit

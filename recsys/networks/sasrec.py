@@ -1,0 +1,83 @@
+"""The network of SASRec: blocks of causal self-attention over a history."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
+
+
+class Block(nn.Module):
+    """x + drop(attention(norm x)), then x + drop(ffn(norm x)): section 3.2.3 of the paper."""
+
+    def __init__(self, factors: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(factors)
+        self.qkv = nn.Linear(factors, 3 * factors)
+        self.mix = nn.Linear(factors, factors)
+        self.norm2 = nn.LayerNorm(factors)
+        self.widen = nn.Linear(factors, width)
+        self.narrow = nn.Linear(width, factors)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, length, d = x.shape
+        split = self.qkv(self.norm(x)).view(b, length, 3, self.heads, d // self.heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d)))
+        wide = functional.relu(self.widen(self.norm2(x)))
+        mixed: Tensor = x + self.dropout(self.narrow(wide))
+        return mixed
+
+
+class SASRecNetwork(nn.Module):
+    """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
+
+    tied = True
+
+    def __init__(
+        self,
+        items: int,
+        factors: int,
+        max_length: int,
+        blocks: int,
+        heads: int,
+        width: int,
+        dropout: float,
+        criterion: Criterion,
+    ) -> None:
+        super().__init__()
+        self.items = embedding(items, factors)
+        self.positions = embedding(max_length, factors)
+        self.blocks = nn.ModuleList(Block(factors, heads, width, dropout) for _ in range(blocks))
+        self.norm = nn.LayerNorm(factors)
+        self.dropout = nn.Dropout(dropout)
+        self.criterion = criterion
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the state after each token, (b, l, d). Positions count from the end, the newest alike."""
+        most = self.positions.num_embeddings
+        place = most - lengths[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.items(tokens).to(self.norm.weight.dtype) * self.items.embedding_dim**0.5
+        x = self.dropout(x + self.positions(place.clamp(max=most - 1)))
+        for block in self.blocks:
+            x = block(x)
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def table(self) -> Tensor:
+        """Return the item table, (n, d)."""
+        return self.items.weight
+
+    def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the state after the newest token, (b, d)."""
+        return last(self(tokens, lengths), lengths)
+
+    def loss(self, batch: Batch, random: np.random.Generator) -> Tensor:
+        """Return the loss of predicting every token from those before it."""
+        inputs, real, targets, weights = shifted(batch)
+        hidden = self(inputs.tokens, inputs.lengths)[real]
+        return self.criterion(hidden, self.table(), targets, weights, random)

@@ -1,0 +1,257 @@
+"""Order as the sequence recommenders read it: tokens, windows, hold-out, fit and score around a network.
+
+A token is a learned item, counted from 0. Items that nobody did before or after another are not
+learned: they are left out of histories, and their score is NaN.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from recsys import training
+from recsys.dataset import Dataset, Histories, Queries, Repeats
+from recsys.recommender import dense_scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from recsys.networks.sequence import Batch, Network
+
+MEMORY = ("batch_size", "max_length", "factors")
+HELD = 10  # NDCG@HELD is what early stopping looks at
+HELD_BLOCK = 256  # users validated at a time
+
+Weights = dict[str, np.ndarray]
+Build = Callable[[np.ndarray], "Network"]  # from how often each token occurs, (n,)
+
+
+class SequenceConfig(BaseModel):
+    """Hyperparameters of every sequence recommender."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_length: PositiveInt = Field(200, description="newest tokens of a history that are read")
+    factors: PositiveInt = Field(64, description="length of an item's vector")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden values set to 0 while training")
+    validation_users: PositiveInt = Field(
+        2000, description="with patience: users whose last item is held out of the training to stop by"
+    )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ragged rows of tokens, oldest first, with what each weighs as a target."""
+
+    offsets: np.ndarray  # (n + 1,) int64
+    tokens: np.ndarray  # int64
+    values: np.ndarray  # float32
+
+    @classmethod
+    def of(cls, histories: Histories, repeats: Repeats, token: np.ndarray) -> Self:
+        """Read histories; `token` (items,) is each item's token, -1 where it has none.
+
+        binary and last: a pair is one token at its newest moment, of weight 1 or of its weight then.
+        sum and log: every repeat is a token, of its weight or its log(1 + weight).
+        """
+        rows, found = histories.rows, token[histories.items]
+        keep = found >= 0
+        if repeats in ("binary", "last"):
+            keys = rows * (len(token) + 1) + found
+            order = np.lexsort((-histories.times, keys))  # stable: of equal moments the first in the log
+            first = np.concatenate([[True], np.diff(keys[order]) != 0])[: len(keys)]
+            newest = np.zeros(len(keys), bool)
+            newest[order[first]] = True
+            keep &= newest
+        weights = histories.weights[keep]
+        values = {"binary": np.ones_like(weights), "log": np.log1p(weights)}.get(repeats, weights)
+        counts = np.bincount(rows[keep], minlength=len(histories))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(offsets, found[keep].astype(np.int64), values.astype(np.float32))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (n,)."""
+        return np.diff(self.offsets)
+
+    def without_last(self, rows: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Take the last token of some rows away; returns the rest and what was taken."""
+        place = self.offsets[rows + 1] - 1
+        keep = np.ones(len(self.tokens), bool)
+        keep[place] = False
+        counts = self.lengths
+        counts[rows] -= 1
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return type(self)(offsets, self.tokens[keep], self.values[keep]), self.tokens[place]
+
+    def padded(self, rows: np.ndarray, limit: int, device: "torch.device | None" = None) -> "Batch":
+        """Return the newest `limit` tokens of some rows as a batch."""
+        import torch
+
+        from recsys.networks.sequence import Batch
+
+        lengths = np.minimum(self.lengths[rows], limit)
+        places = np.arange(lengths.max(initial=1))
+        at = (self.offsets[rows + 1] - lengths)[:, None] + places
+        real = places < lengths[:, None]
+        at = np.where(real, at, 0)
+        arrays = (self.tokens[at] * real, lengths, self.values[at] * real)
+        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def batches(
+        self, rows: np.ndarray, size: int, limit: int
+    ) -> Callable[[np.random.Generator], Sequence[np.ndarray]]:
+        """Return batches of rows of about equal length, each of as many tokens as `size` mean rows.
+
+        Rows are sorted by a length blurred anew each epoch, so batches differ and little is padded; a
+        batch of short rows holds more of them, so that every token weighs alike.
+        """
+        lengths = np.minimum(self.lengths[rows], limit)
+        budget = size * lengths.mean() if len(rows) else 1.0
+
+        def draw(random: np.random.Generator) -> Sequence[np.ndarray]:
+            order = np.argsort(lengths * np.exp(random.normal(0, 0.2, len(rows))), kind="stable")
+            batch = (np.cumsum(lengths[order]) - 1) // budget
+            cuts = np.flatnonzero(np.diff(batch)) + 1
+            parts = np.split(rows[order], cuts) if len(rows) else []
+            return [parts[n] for n in random.permutation(len(parts))]
+
+        return draw
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a network learned, as arrays over the whole catalogue."""
+
+    factors: np.ndarray  # (items, d) float32, the output table; NaN rows for items that were not learned
+    weights: Weights  # the network's other parameters
+
+
+def fit(
+    train: Dataset,
+    repeats: Repeats,
+    config: SequenceConfig,
+    loop: training.TrainingConfig,
+    build: Build,
+    bfloat16: bool = False,
+) -> Fitted:
+    """Fit the network that `build` makes for token counts (n,), and read its arrays."""
+    everything = Tokens.of(train.histories, repeats, np.arange(len(train.items)))
+    paired = np.repeat(everything.lengths > 1, everything.lengths)
+    known = np.unique(everything.tokens[paired])
+    if not len(known):
+        return Fitted(np.full((len(train.items), 1), np.nan, np.float32), {})
+    data, held = Tokens.of(train.histories, repeats, token_of(known, len(train.items))), None
+    if loop.patience:
+        data, held = _held_out(data, config.validation_users, loop.seed)
+    rows = np.flatnonzero(data.lengths > 1)
+    with training.reproducible(loop.seed):
+        network = build(np.bincount(data.tokens, minlength=len(known)))
+    place = training.device()
+    batches = data.batches(rows, loop.batch_size, config.max_length + 1)
+    training.train(
+        training.Task(
+            network,  # type: ignore[arg-type]
+            batches,
+            lambda rows, random: network.loss(data.padded(rows, config.max_length + 1, place), random),
+            training.fingerprint(data.offsets, data.tokens, data.values),
+            None if held is None else lambda: _ndcg(network, data, *held, config.max_length, place),
+            MEMORY,
+            bfloat16,
+        ),
+        loop,
+    )
+    table = network.table().detach().numpy()
+    factors = np.full((len(train.items), table.shape[1]), np.nan, np.float32)
+    factors[known] = table
+    return Fitted(factors, _weights(network))
+
+
+def token_of(known: np.ndarray, items: int) -> np.ndarray:
+    """Return each item's token, (items,) int64, -1 where it is not among the rows `known`."""
+    token = np.full(items, -1, np.int64)
+    token[known] = np.arange(len(known))
+    return token
+
+
+def network_of(factors: np.ndarray, weights: Weights, build: Build) -> "Network":
+    """Make the network that `fit` read, in float64 on the CPU: it answers alike alone and in a batch."""
+    import torch
+
+    known = ~np.isnan(factors[:, 0])
+    with training.reproducible(0):
+        network = build(np.ones(known.sum(), np.int64))
+    state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+    if network.tied:
+        wide = network.items.weight.shape[1]
+        state["items.weight"] = torch.from_numpy(factors[known, :wide])
+    network.load_state_dict(state)  # type: ignore[attr-defined]
+    network.double().eval()  # type: ignore[attr-defined]
+    network.items.float()  # the one large table: what is looked up in it is widened
+    return network
+
+
+def score(
+    queries: Queries,
+    items: np.ndarray | None,
+    repeats: Repeats,
+    factors: np.ndarray,
+    network: Callable[[], "Network"],
+    max_length: int,
+) -> np.ndarray:
+    """Score = q(history)'e_i; a history without a learned item is NaN."""
+    import torch
+
+    known = np.flatnonzero(~np.isnan(factors[:, 0]))
+    data = Tokens.of(queries.histories, repeats, token_of(known, len(factors)))
+    asked = np.flatnonzero(data.lengths)
+    users = np.full((len(queries), factors.shape[1]), np.nan)
+    if len(asked):
+        batch = data.padded(asked, max_length)
+        with torch.inference_mode():
+            users[asked] = network().query(batch.tokens, batch.lengths).numpy()
+    return dense_scores(users, factors if items is None else factors[items])
+
+
+def _held_out(data: Tokens, users: int, seed: int) -> tuple[Tokens, tuple[np.ndarray, np.ndarray] | None]:
+    """Hold the last token of some rows out; returns the rest, and those rows with their tokens."""
+    long = np.flatnonzero(data.lengths > 2)
+    if not len(long):
+        return data, None
+    rows = np.sort(np.random.default_rng(seed).choice(long, min(users, len(long)), replace=False))
+    data, truth = data.without_last(rows)
+    return data, (rows, truth)
+
+
+def _ndcg(
+    network: "Network",
+    data: Tokens,
+    rows: np.ndarray,
+    truth: np.ndarray,
+    limit: int,
+    place: "torch.device",
+) -> float:
+    """Return NDCG@HELD of the held-out tokens over all tokens, those of the history masked."""
+    import torch
+
+    table, total = network.table(), 0.0
+    for start in range(0, len(rows), HELD_BLOCK):
+        part = rows[start : start + HELD_BLOCK]
+        batch = data.padded(part, limit, place)
+        scores = network.query(batch.tokens, batch.lengths) @ table.T
+        seen = data.padded(part, int(data.lengths[part].max()), place)
+        right = torch.from_numpy(truth[start : start + HELD_BLOCK]).to(place)[:, None]
+        wanted = scores.gather(1, right)
+        # A place past the end repeats the first token, so that padding masks nothing else.
+        scores.scatter_(1, torch.where(seen.real, seen.tokens, seen.tokens[:, :1]), -torch.inf)
+        rank = 1 + (scores > wanted).sum(1)
+        total += float(torch.where(rank <= HELD, 1 / torch.log2(rank + 1.0), 0.0).sum())
+    return total / len(rows)
+
+
+def _weights(network: "Network") -> Weights:
+    state: Mapping[str, torch.Tensor] = network.state_dict()  # type: ignore[attr-defined]
+    tied = {"items.weight"} if network.tied else set()
+    return {name: value.numpy().copy() for name, value in state.items() if name not in tied}

@@ -1,0 +1,390 @@
+"""The one gradient loop: epochs, early stop, seed, device, checkpoint, resume, progress.
+
+It knows no model: a `Task` brings a module, its batches, a loss and, if it can be validated, a metric.
+The randomness of an epoch comes from (seed, epoch) alone, so a fit that was killed and goes on from its
+checkpoint ends with the same bits as one that was not. Torch is imported when a fit begins.
+"""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from profiles import manifest
+from profiles.schema import ContractError
+
+if TYPE_CHECKING:
+    import torch
+
+BETAS = (0.9, 0.98)  # of AdamW, as in Kang & McAuley 2018 and after
+CHECK = 50  # steps between two looks at the loss: on a GPU each look waits for it
+TELL = 5.0  # seconds between two reports of progress inside an epoch
+
+State = dict[str, "torch.Tensor"]
+
+
+class TrainingConfig(BaseModel):
+    """Hyperparameters of the loop, mixed into the configuration of every recommender that uses it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Literal["adamw", "sgd", "adagrad"] = Field("adamw", description="adamw, sgd or adagrad")
+    learning_rate: PositiveFloat = Field(1e-3, description="step size at its highest")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how the step size falls to 0 over all epochs: constant (it does not), …"
+    )
+    warmup_steps: NonNegativeInt = Field(0, description="steps over which the step size rises from 0")
+    weight_decay: NonNegativeFloat = Field(0.0, description="pull of every weight towards 0 a step")
+    clip: PositiveFloat | None = Field(None, description="gradients of a larger norm are scaled down to it")
+    batch_size: PositiveInt = Field(128, description="examples a step")
+    epochs: PositiveInt = Field(50, description="passes over the examples, at most")
+    patience: NonNegativeInt = Field(
+        0, description="epochs without a better validation before it stops; 0: no validation, all epochs"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the products: auto is bfloat16 where the recommender gains by it"
+    )
+    seed: NonNegativeInt = Field(0, description="of first weights, batches, dropout and negatives")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned. `loss` is a mean over the rows of a batch and runs on the module's device."""
+
+    module: "torch.nn.Module"
+    batches: Callable[[np.random.Generator], Sequence[np.ndarray]]  # rows of an epoch's examples
+    loss: Callable[[np.ndarray, np.random.Generator], "torch.Tensor"]
+    key: str  # stands for the data: a checkpoint of other data is not gone on from
+    validate: Callable[[], float] | None = None  # larger is better
+    memory: tuple[str, ...] = ("batch_size",)  # settings to lower where memory is short
+    bfloat16: bool = False  # whether autocast is worth it on a CPU too
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands."""
+
+    epoch: int  # from 1
+    epochs: int
+    step: int  # of this epoch, from 1
+    steps: int
+    loss: float  # mean over this epoch so far
+    validation: float | None  # at the end of an epoch that was validated
+    remaining_s: float  # until all epochs are done
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a fit went; the module holds the weights of `best_epoch`."""
+
+    epochs: int = 0
+    best_epoch: int = 0
+    best: float | None = None
+    losses: tuple[float, ...] = ()
+    validations: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What surrounds the fits of a program: none of it changes a result but `device`, in the last bits."""
+
+    progress: Callable[[Progress], None] | None = None
+    checkpoints: Path | None = None  # written there each epoch; a fit that finds its own goes on
+    device: str | None = None  # of torch; none: CUDA where there is one
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watching(
+    progress: Callable[[Progress], None] | None = None,
+    checkpoints: Path | None = None,
+    device: str | None = None,
+) -> Iterator[None]:
+    """Watch every fit begun inside: `with watching(print): model.fit(train)`."""
+    token = _WATCH.set(Watch(progress, checkpoints, device))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+def _watch() -> Watch:
+    return _WATCH.get() or Watch()
+
+
+def device() -> "torch.device":
+    """Return where a fit runs."""
+    import torch
+
+    wanted = _watch().device
+    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Hold torch to one stream of random numbers and to deterministic kernels; restores both."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is not deterministic without
+    strict = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=warns)
+            torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """Return a digest of the data a fit sees, for `Task.key`."""
+    digest = sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def shuffled(examples: int, size: int) -> Callable[[np.random.Generator], Sequence[np.ndarray]]:
+    """Return batches of `size` rows in an order drawn anew each epoch."""
+
+    def batches(random: np.random.Generator) -> Sequence[np.ndarray]:
+        order = random.permutation(examples)
+        return [order[start : start + size] for start in range(0, examples, size)]
+
+    return batches
+
+
+def train(task: Task, config: TrainingConfig) -> Trained:
+    """Fit the module of `task`; it ends on the CPU, in eval mode, with its best weights.
+
+    Raises ContractError where the loss is no number any more and where memory runs out.
+    """
+    place = device()
+    task.module.to(place)
+    try:
+        with reproducible(config.seed):
+            return _Loop(task, config, place).run()
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        settings = ", ".join(
+            f"{name} (now {getattr(config, name)})" if hasattr(config, name) else name for name in task.memory
+        )
+        raise ContractError(f"out of memory on {place.type} while training: lower {settings}") from error
+    finally:
+        task.module.to("cpu").eval()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    words = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "allocate memory" in words
+        or "out of memory" in words
+    )
+
+
+class _Loop:
+    """One fit: the optimiser, what was best so far, and the clock."""
+
+    def __init__(self, task: Task, config: TrainingConfig, place: "torch.device") -> None:
+        self.task = task
+        self.config = config
+        self.place = place
+        self.watch = _watch()
+        self.trained = Trained()
+        self.best: State = {}
+        self.optimizer = _optimizer(task.module, config, place)
+        half = config.precision == "bfloat16" or (
+            config.precision == "auto" and (task.bfloat16 or place.type == "cuda")
+        )
+        self.half = half
+        self.spent = 0.0  # seconds of the steps done in this process
+        self.done = 0  # and how many they were
+        key = manifest.content_key(task.key, config.model_dump(), str(place), _shapes(task.module))
+        self.folder = None if self.watch.checkpoints is None else self.watch.checkpoints / key
+
+    def run(self) -> Trained:
+        import torch
+
+        self._resume()
+        while self.trained.epochs < self.config.epochs and not self._patience_is_over():
+            epoch = self.trained.epochs + 1
+            random = np.random.default_rng([self.config.seed, epoch])
+            torch.manual_seed(int(random.integers(2**62)))
+            batches = self.task.batches(random)
+            if not len(batches):
+                break
+            loss = self._epoch(epoch, batches, random)
+            self._finish(epoch, loss, len(batches))
+        if self.best:
+            self.task.module.load_state_dict(self.best)
+        return self.trained
+
+    def _epoch(self, epoch: int, batches: Sequence[np.ndarray], random: np.random.Generator) -> float:
+        """Take one pass; returns the mean loss over its examples."""
+        import torch
+
+        module, config, steps = self.task.module.train(), self.config, len(batches)
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        total, seen, told = torch.zeros((), dtype=torch.float64, device=self.place), 0, time.monotonic()
+        for step, rows in enumerate(batches, 1):
+            begun = time.monotonic()
+            rate = config.learning_rate * self._rate((epoch - 1) * steps + step, config.epochs * steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            with torch.autocast(self.place.type, torch.bfloat16, enabled=self.half):
+                loss = self.task.loss(rows, random)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.clip is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            self.optimizer.step()
+            total += loss.detach() * len(rows)
+            seen += len(rows)
+            if step % CHECK == 0 or step == steps:
+                self._refuse_no_number(float(total), epoch, step)
+            now = time.monotonic()
+            self.spent, self.done = self.spent + now - begun, self.done + 1
+            if now - told > TELL and step < steps:
+                told = now
+                self._tell(epoch, step, steps, float(total) / seen, None)
+        return float(total) / seen
+
+    def _rate(self, step: int, steps: int) -> float:
+        """Return the share of the learning rate at a step, from 1."""
+        warm = self.config.warmup_steps
+        if step <= warm:
+            return step / warm
+        left = 1 - (step - 1 - warm) / max(1, steps - warm)
+        if self.config.schedule == "linear":
+            return left
+        return 0.5 * (1 - math.cos(math.pi * left)) if self.config.schedule == "cosine" else 1.0
+
+    def _refuse_no_number(self, total: float, epoch: int, step: int) -> None:
+        if math.isfinite(total):
+            return
+        clip = "set clip = 1.0" if self.config.clip is None else f"lower clip (now {self.config.clip:g})"
+        raise ContractError(
+            f"the loss is {total} in epoch {epoch}, step {step}: training diverged; lower learning_rate "
+            f'(now {self.config.learning_rate:g}), {clip}, or set precision = "float32"'
+        )
+
+    def _finish(self, epoch: int, loss: float, steps: int) -> None:
+        """Validate, remember what is best, write the checkpoint and tell."""
+        import torch
+
+        value, trained = None, self.trained
+        if self.config.patience and self.task.validate is not None:
+            self.task.module.eval()
+            with torch.no_grad():
+                value = self.task.validate()
+        trained = replace(trained, epochs=epoch, losses=(*trained.losses, loss))
+        if value is None:
+            trained = replace(trained, best_epoch=epoch)
+        else:
+            trained = replace(trained, validations=(*trained.validations, value))
+            if trained.best is None or value > trained.best:
+                trained = replace(trained, best=value, best_epoch=epoch)
+                self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
+        self.trained = trained
+        self._keep()
+        self._tell(epoch, steps, steps, loss, value)
+
+    def _patience_is_over(self) -> bool:
+        waited = self.trained.epochs - self.trained.best_epoch
+        return self.trained.best is not None and waited >= self.config.patience
+
+    def _tell(self, epoch: int, step: int, steps: int, loss: float, value: float | None) -> None:
+        if self.watch.progress is not None:
+            left = (self.config.epochs - epoch) * steps + steps - step
+            remaining = left * self.spent / max(1, self.done)
+            self.watch.progress(Progress(epoch, self.config.epochs, step, steps, loss, value, remaining))
+
+    def _keep(self) -> None:
+        """Write module, best weights and optimiser into a sealed folder; the one before goes after."""
+        if self.folder is None:
+            return
+        from safetensors.torch import save_file
+
+        state = {f"module/{name}": value for name, value in self.task.module.state_dict().items()}
+        state |= {f"best/{name}": value for name, value in self.best.items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer/{number}/{name}": value for name, value in values.items()}
+        place = self.folder / f"epoch-{self.trained.epochs:05}"
+        with manifest.building(place, {"trained": asdict(self.trained)}) as folder:
+            save_file(
+                {n: v.detach().cpu().contiguous() for n, v in state.items()}, folder / "state.safetensors"
+            )
+        for old in self.folder.glob("epoch-*"):
+            if old != place:
+                shutil.rmtree(old)
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint of this very fit, if there is one."""
+        kept = [] if self.folder is None else sorted(self.folder.glob("epoch-*"))
+        if not kept:
+            return
+        from safetensors.torch import load_file
+
+        about = manifest.verify(kept[-1])["trained"]
+        state = load_file(kept[-1] / "state.safetensors")
+        lists = {name: tuple(about[name]) for name in ("losses", "validations")}
+        self.trained = Trained(**{**about, **lists})
+        self.task.module.load_state_dict(_under("module/", state))
+        self.best = _under("best/", state)
+        moments: dict[int, State] = {}
+        for name, value in _under("optimizer/", state).items():
+            number, _, part = name.partition("/")
+            moments.setdefault(int(number), {})[part] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _under(prefix: str, state: State) -> State:
+    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+
+
+def _shapes(module: "torch.nn.Module") -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in module.state_dict().items()}
+
+
+def _optimizer(
+    module: "torch.nn.Module", config: TrainingConfig, place: "torch.device"
+) -> "torch.optim.Optimizer":
+    import torch
+
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, BETAS, weight_decay=decay, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=BETAS[0], weight_decay=decay)
+    return torch.optim.Adagrad(parameters, rate, weight_decay=decay)

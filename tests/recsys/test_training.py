@@ -1,0 +1,204 @@
+"""The gradient loop learns, repeats itself bit for bit, resumes after a kill, and says what went wrong."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from profiles.schema import ContractError
+from recsys import training
+from recsys.training import Progress, Task, Trained, TrainingConfig
+
+
+def regression(noise: float = 0.0, validate=None, dropout: float = 0.1) -> Task:
+    """Return a small least squares with dropout and random numbers of its own in the loss."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(50, 4)).astype(np.float32)
+    y = x @ np.array([1, -2, 3, 0.5], np.float32)
+    with training.reproducible(7):
+        module = nn.Sequential(nn.Dropout(dropout), nn.Linear(4, 1))
+
+    def loss(rows, random):
+        drawn = torch.from_numpy(random.normal(0, noise, (len(rows), 1)).astype(np.float32))
+        found = module(torch.from_numpy(x[rows])) + drawn
+        return ((found.squeeze(1) - torch.from_numpy(y[rows])) ** 2).mean()
+
+    key = training.fingerprint(x, y)
+    return Task(module, training.shuffled(50, 8), loss, key, validate and (lambda: validate(module)))
+
+
+def weights(task: Task) -> list[np.ndarray]:
+    return [value.numpy().copy() for value in task.module.state_dict().values()]
+
+
+def equal(left: Task, right: Task) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(weights(left), weights(right), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_it_learns(optimizer, schedule):
+    rate = {"adamw": 0.05, "sgd": 0.02, "adagrad": 0.3}[optimizer]
+    task = regression(dropout=0.0)
+    config = TrainingConfig(optimizer=optimizer, schedule=schedule, learning_rate=rate, epochs=40)
+    trained = training.train(task, config)
+    assert trained.epochs == trained.best_epoch == len(trained.losses) == 40
+    assert trained.losses[-1] < 0.05 * trained.losses[0]
+    np.testing.assert_allclose(weights(task)[0], [[1, -2, 3, 0.5]], atol=0.15)
+    assert not task.module.training
+
+
+def test_two_fits_are_the_same_bits_whatever_happened_before():
+    first, second = regression(0.1), regression(0.1)
+    config = TrainingConfig(epochs=3, clip=1.0, warmup_steps=4, weight_decay=0.1, seed=3)
+    trained = training.train(first, config)
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    assert training.train(second, config) == trained
+    assert torch.equal(before, torch.random.get_rng_state())  # nobody else's random numbers were used
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert equal(first, second)
+    other = regression(0.1)
+    training.train(other, config.model_copy(update={"seed": 4}))
+    assert not equal(first, other)
+
+
+class Killed(Exception):
+    pass
+
+
+def metric():
+    """Return a validation of the weights alone, so that a resumed fit sees what the other saw."""
+
+    def value(module):
+        return -abs(float(module[1].weight.detach().abs().sum()) - 1.5)
+
+    return value
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
+    config = TrainingConfig(
+        optimizer=optimizer, learning_rate=0.02, schedule="cosine", epochs=6, patience=6, warmup_steps=9
+    )
+    whole = regression(0.1, metric())
+    expected = training.train(whole, config)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == at:
+            raise Killed
+
+    with pytest.raises(Killed), training.watching(kill, tmp_path):
+        training.train(regression(0.1, metric()), config)
+    seen: list[Progress] = []
+    resumed = regression(0.1, metric())
+    with training.watching(seen.append, tmp_path):
+        assert training.train(resumed, config) == expected
+    assert [p.epoch for p in seen] == list(range(at + 1, 7))
+    assert equal(whole, resumed)
+    assert len(list(tmp_path.glob("*/epoch-*"))) == 1
+    files = {p.name for p in tmp_path.glob("*/epoch-*/*")}
+    assert files == {"state.safetensors", "manifest.json"}
+
+
+def test_a_checkpoint_of_another_fit_is_left_alone_and_a_changed_one_refused(tmp_path):
+    config = TrainingConfig(epochs=2)
+    with training.watching(checkpoints=tmp_path):
+        training.train(regression(), config)
+        training.train(regression(), config.model_copy(update={"epochs": 3}))
+        assert len(list(tmp_path.iterdir())) == 2
+        for file in tmp_path.glob("*/*/state.safetensors"):
+            file.write_bytes(file.read_bytes()[:-1])
+        with pytest.raises(ContractError, match="SHA-256 differs"):
+            training.train(regression(), config)
+
+
+def test_it_stops_when_validation_does_and_keeps_the_best():
+    values = iter([0.1, 0.3, 0.2, 0.25, 0.9])
+    kept = []
+
+    def value(module):
+        kept.append([v.numpy().copy() for v in module.state_dict().values()])
+        assert not module.training
+        return next(values)
+
+    task = regression(0.1, value)
+    trained = training.train(task, TrainingConfig(epochs=20, patience=2))
+    assert (trained.epochs, trained.best_epoch, trained.best) == (4, 2, 0.3)
+    assert trained.validations == (0.1, 0.3, 0.2, 0.25)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(task), kept[1], strict=True))
+
+
+def test_progress_tells_loss_and_time_left():
+    seen: list[Progress] = []
+    with training.watching(seen.append):
+        training.train(regression(), TrainingConfig(epochs=3))
+        with training.watching():
+            training.train(regression(), TrainingConfig(epochs=1))  # not watched
+    assert [(p.epoch, p.epochs, p.step, p.steps) for p in seen] == [(n, 3, 7, 7) for n in (1, 2, 3)]
+    assert [p.remaining_s > 0 for p in seen] == [True, True, False]
+    assert all(np.isfinite(p.loss) and p.validation is None for p in seen)
+
+
+def test_a_rate_warms_up_and_falls():
+    rates = []
+    for schedule in ("constant", "linear", "cosine"):
+        config = TrainingConfig(schedule=schedule, warmup_steps=2)
+        loop = training._Loop(regression(), config, torch.device("cpu"))
+        rates.append([loop._rate(step, 6) for step in range(1, 7)])
+    np.testing.assert_allclose(rates[0], [0.5, 1, 1, 1, 1, 1])
+    np.testing.assert_allclose(rates[1], [0.5, 1, 1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(rates[2], [0.5, 1, 1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5], atol=1e-12)
+
+
+def test_divergence_says_what_to_change():
+    config = TrainingConfig(optimizer="sgd", learning_rate=1e6, epochs=50)
+    with pytest.raises(
+        ContractError, match=r"training diverged; lower learning_rate \(now 1e\+06\), set clip"
+    ):
+        training.train(regression(), config)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory_says_which_setting_to_lower(error):
+    task = regression()
+
+    def loss(rows, random):
+        raise error
+
+    hungry = Task(task.module, task.batches, loss, "", memory=("batch_size", "something"))
+    with pytest.raises(ContractError, match=r"lower batch_size \(now 128\), something"):
+        training.train(hungry, TrainingConfig())
+    wrong = Task(task.module, task.batches, lambda rows, random: task.module(torch.ones(3)), "")
+    with pytest.raises(RuntimeError, match="shapes"):
+        training.train(wrong, TrainingConfig())
+
+
+def test_nothing_to_learn_from_leaves_the_module_as_it_is():
+    task, other = regression(), regression()
+    empty = Task(task.module, training.shuffled(0, 8), task.loss, "")
+    assert training.train(empty, TrainingConfig()) == Trained()
+    assert equal(task, other)
+
+
+def test_half_precision_is_asked_for_not_assumed():
+    kinds = []
+    task = regression()
+
+    def loss(rows, random):
+        found = task.module(torch.ones(len(rows), 4))
+        kinds.append(found.dtype)
+        return found.float().mean()
+
+    for precision, worth, expected in (
+        ("auto", False, torch.float32),
+        ("auto", True, torch.bfloat16),
+        ("float32", True, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+    ):
+        kinds.clear()
+        config = TrainingConfig(epochs=1, precision=precision)
+        with training.watching(device="cpu"):
+            training.train(Task(task.module, task.batches, loss, "", bfloat16=worth), config)
+        assert set(kinds) == {expected}
