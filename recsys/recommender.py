@@ -33,16 +33,36 @@ class RecommenderConfig(BaseModel):
     repeats: Repeats = Field("binary", description="value of a repeated pair: binary, sum, log or last")
 
 
+COSTS = {  # what a fit takes, the cheapest first
+    "counting": "a pass over the interactions or the items",
+    "sparse": "products of sparse matrices",
+    "factors": "a few dozen passes for factors or a spectrum",
+    "dense": "a matrix of items × items and its inverse",
+    "gradient": "epochs of gradient descent with torch",
+}
+NEEDS = {
+    "interactions": "who did what",
+    "order": "interactions in order of time",
+    "labels": "categories or tags of the items",
+    "texts": "texts or titles of the items",
+}
+
+
 class NotApplicableError(ContractError):
     """The data lacks what a recommender needs; its row is null, with this as the reason."""
 
 
 class Recommender(ABC):
-    """Scores queries. Subclasses give `config_class`, `state`, `_fit` and `_score`, and nothing is virtual
-    but those and `influence`."""
+    """Scores queries.
+
+    Subclasses give `config_class`, `cost`, `state`, `_fit` and `_score`; nothing else is virtual but
+    `needs` and `influence`.
+    """
 
     config_class: ClassVar[type[RecommenderConfig]]
     state: ClassVar[tuple[str, ...]]
+    cost: ClassVar[str]  # of COSTS
+    needs: ClassVar[str] = "interactions"  # of NEEDS
     holds_users: ClassVar[bool] = False
     reads_history: ClassVar[bool] = True  # False: the list is the same whatever the user did
     reads_text: ClassVar[bool] = False  # True: the query's own words move the list

@@ -1,4 +1,4 @@
-"""The commands that keep a workspace: erasing, retention, backup; and the list of presets."""
+"""The commands that keep a workspace (erasing, retention, backup), and those that list what there is."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +100,42 @@ def presets(as_json: AsJson = False) -> None:
         print(f"{name:20} {about}")  # noqa: T201
 
 
+def recommenders(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="one of them, in full")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recommenders with what they cost and need; or one with its equation and settings."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from recsys.about import about, everyone
+
+    found = [about(name)] if name else everyone()
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    console = Console(highlight=False)
+    table = Table(title=None)
+    if name:
+        only = found[0]
+        console.print(f"{only.title}\n\n{only.details}\n", markup=False, soft_wrap=True)
+        console.print(f"cost: {only.cost}\nneeds: {only.needs}\n", markup=False, soft_wrap=True)
+        for column in ("setting", "default", "meaning"):
+            table.add_column(column)
+        for setting, told in only.settings.items():
+            table.add_row(setting, str(told["default"]), escape(str(told["meaning"])))
+    else:
+        for column in ("name", "what", "cost of a fit", "needs"):
+            table.add_column(column)
+        for each in found:
+            table.add_row(each.name, escape(each.title), each.cost, each.needs)
+    console.print(table)
+
+
 def add_upkeep(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (erase, retain, backup, restore, presets):
+    for command in (erase, retain, backup, restore, presets, recommenders):
         app.command()(command)

@@ -62,7 +62,7 @@ type = "popularity"
 half_life_days = 7
 [recommenders.item_knn]
 [recommenders.als]
-[recommenders.ease]            # dense: up to about 20,000 items
+[recommenders.ease]            # `attune recommenders` lists all there are
 [recommenders.content_text]
 
 [blend]

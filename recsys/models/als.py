@@ -25,6 +25,7 @@ class ALS(Recommender):
     """
 
     config_class = ALSConfig
+    cost = "factors"
     config: ALSConfig
     state = ("factors", "gram")
     factors: np.ndarray  # (items, d) float32; NaN rows for items nobody touched

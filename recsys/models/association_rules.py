@@ -1,4 +1,4 @@
-"""Association rules of two items (Agrawal, Imieliński & Swami, SIGMOD 1993)."""
+"""Association rules: who did this also did that (Agrawal, Imieliński & Swami, SIGMOD 1993)."""
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -27,6 +27,7 @@ class AssociationRules(Recommender):
     """
 
     config_class = AssociationRulesConfig
+    cost = "counting"
     config: AssociationRulesConfig
     state = ("confidences",)
     confidences: csr_matrix  # (items, items) float32: row j holds the rules j -> i

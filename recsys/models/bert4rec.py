@@ -41,6 +41,8 @@ class BERT4Rec(Recommender):
     """
 
     config_class = BERT4RecConfig
+    cost = "gradient"
+    needs = "order"
     config: BERT4RecConfig
     state = ("factors", "weights")
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items that were not learned

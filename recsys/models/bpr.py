@@ -29,6 +29,7 @@ class BPR(Recommender):
     """
 
     config_class = BPRConfig
+    cost = "factors"
     config: BPRConfig
     state = ("factors", "map")
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched

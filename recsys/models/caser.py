@@ -36,6 +36,8 @@ class Caser(Recommender):
     """
 
     config_class = CaserConfig
+    cost = "gradient"
+    needs = "order"
     config: CaserConfig
     state = ("factors", "weights")
     factors: np.ndarray  # (items, 2 d + 1) float32, the bias last; NaN rows for what was not learned

@@ -27,6 +27,8 @@ class ContentTags(Recommender):
     """
 
     config_class = ContentTagsConfig
+    cost = "counting"
+    needs = "labels"
     config: ContentTagsConfig
     state = ("vectors",)
     vectors: csr_matrix  # (items, labels) float32, rows of norm 1 or 0

@@ -22,6 +22,8 @@ class ContentText(Recommender):
     """
 
     config_class = ContentTextConfig
+    cost = "counting"
+    needs = "texts"
     config: ContentTextConfig
     state = ("vectors",)
     reads_text = True

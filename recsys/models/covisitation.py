@@ -41,6 +41,7 @@ class Covisitation(Recommender):
     """
 
     config_class = CovisitationConfig
+    cost = "counting"
     config: CovisitationConfig
     state = ("weights",)
     weights: csr_matrix  # (items, items) float32: row j holds what j in a history adds to i

@@ -37,6 +37,7 @@ class EASE(Recommender):
     """
 
     config_class = EASEConfig
+    cost = "dense"
     config: EASEConfig
     state = ("weights",)
     weights: np.ndarray | csr_matrix  # (items, items) float32, zero diagonal

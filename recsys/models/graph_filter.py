@@ -42,6 +42,7 @@ class GraphFilter(Recommender):
     """
 
     config_class = GraphFilterConfig
+    cost = "factors"
     config: GraphFilterConfig
     state = ("weights",)
     weights: csr_matrix  # (items, items) float32: row j holds what j in a history adds to i

@@ -33,6 +33,8 @@ class GRU4Rec(Recommender):
     """
 
     config_class = GRU4RecConfig
+    cost = "gradient"
+    needs = "order"
     config: GRU4RecConfig
     state = ("factors", "weights")
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items that were not learned

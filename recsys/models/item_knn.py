@@ -50,6 +50,7 @@ class ItemKNN(Recommender):
     """
 
     config_class = ItemKNNConfig
+    cost = "sparse"
     config: ItemKNNConfig
     state = ("similarities",)
     similarities: csr_matrix  # (items, items) float32: row j holds s_ji

@@ -39,6 +39,7 @@ class LightGCN(Recommender):
     """
 
     config_class = LightGCNConfig
+    cost = "gradient"
     config: LightGCNConfig
     state = ("factors", "folding")
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nobody touched

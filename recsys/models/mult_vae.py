@@ -30,6 +30,7 @@ class MultVAE(Recommender):
     """
 
     config_class = MultVAEConfig
+    cost = "gradient"
     config: MultVAEConfig
     state = ("factors", "reading", "weights")
     factors: np.ndarray  # (items, hidden + 1) float32: output weights, the bias last; NaN rows if untouched

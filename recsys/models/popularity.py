@@ -25,6 +25,7 @@ class Popularity(Recommender):
     """
 
     config_class = PopularityConfig
+    cost = "counting"
     config: PopularityConfig
     state = ("scores",)
     reads_history = False

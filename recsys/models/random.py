@@ -18,6 +18,7 @@ class Random(Recommender):
     """
 
     config_class = RandomConfig
+    cost = "counting"
     config: RandomConfig
     state = ("scores",)
     reads_history = False

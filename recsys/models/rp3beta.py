@@ -26,6 +26,7 @@ class RP3Beta(Recommender):
     """
 
     config_class = RP3BetaConfig
+    cost = "sparse"
     config: RP3BetaConfig
     state = ("weights",)
     weights: csr_matrix  # (items, items) float32: row j holds w_ji

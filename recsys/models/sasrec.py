@@ -51,6 +51,8 @@ class SASRec(Recommender):
     """
 
     config_class = SASRecConfig
+    cost = "gradient"
+    needs = "order"
     config: SASRecConfig
     state = ("factors", "weights")
     factors: np.ndarray  # (items, d) float32; NaN rows for items that were not learned

@@ -38,6 +38,8 @@ class SequentialEASE(Recommender):
     """
 
     config_class = SequentialEASEConfig
+    cost = "dense"
+    needs = "order"
     config: SequentialEASEConfig
     state = ("weights",)
     weights: np.ndarray  # (items, items) float32: row j holds what j in the past adds to i

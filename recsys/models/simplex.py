@@ -35,6 +35,7 @@ class SimpleX(Recommender):
     """
 
     config_class = SimpleXConfig
+    cost = "gradient"
     config: SimpleXConfig
     state = ("factors", "pooling")
     factors: np.ndarray  # (items, d) float32, unit norm; NaN rows for items nobody touched

@@ -29,6 +29,7 @@ class SLIM(Recommender):
     """
 
     config_class = SLIMConfig
+    cost = "sparse"
     config: SLIMConfig
     state = ("weights",)
     weights: csr_matrix  # (items, items) float32, row j holds w_ji

@@ -34,6 +34,7 @@ class UserKNN(Recommender):
     """
 
     config_class = UserKNNConfig
+    cost = "sparse"
     config: UserKNNConfig
     state = ("histories", "scale", "norms")
     holds_users = True

@@ -464,3 +464,16 @@ def test_the_installed_command_is_this_one(small):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "attune: no.toml: no such file; `attune init` writes one\n"
+
+
+def test_recommenders_are_listed_and_explained(attune: Callable[..., Ended]) -> None:
+    listed = attune("recommenders")
+    assert listed.code == 0
+    assert "graph_filter" in listed.out
+    assert {each["name"] for each in json.loads(attune("recommenders", "--json").out)} >= {"ease", "sasrec"}
+    one = attune("recommenders", "ease")
+    assert "B = I - P diag(P)^-1" in one.out
+    assert "ridge penalty" in one.out
+    unknown = attune("recommenders", "eas")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "no recommender is called 'eas'" in unknown.err
