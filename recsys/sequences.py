@@ -4,12 +4,14 @@ A token is a learned item, counted from 0. Items that nobody did before or after
 learned: they are left out of histories, and their score is NaN.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from recsys import training
 from recsys.dataset import Dataset, Histories, Queries, Repeats
@@ -39,6 +41,22 @@ class SequenceConfig(BaseModel):
     validation_users: PositiveInt = Field(
         2000, description="with patience: users whose last item is held out of the training to stop by"
     )
+
+
+class AttentionConfig(BaseModel):
+    """Hyperparameters of those that attend, beside SequenceConfig."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: PositiveInt = Field(2, description="layers of attention")
+    heads: PositiveInt = Field(1, description="attentions side by side; they divide `factors`")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        factors = self.model_dump()["factors"]  # of SequenceConfig
+        if factors % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide factors = {factors}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -129,28 +147,24 @@ class Fitted:
     weights: Weights  # the network's other parameters
 
 
-def fit(
-    train: Dataset,
-    repeats: Repeats,
-    config: SequenceConfig,
-    loop: training.TrainingConfig,
-    build: Build,
-    bfloat16: bool = False,
-) -> Fitted:
-    """Fit the network that `build` makes for token counts (n,), and read its arrays."""
-    everything = Tokens.of(train.histories, repeats, np.arange(len(train.items)))
+def fit(train: Dataset, config: Any, build: Build, bfloat16: bool = False) -> Fitted:
+    """Fit the network that `build` makes for token counts (n,), and read its arrays.
+
+    `config` is a RecommenderConfig, SequenceConfig and TrainingConfig in one.
+    """
+    everything = Tokens.of(train.histories, config.repeats, np.arange(len(train.items)))
     paired = np.repeat(everything.lengths > 1, everything.lengths)
     known = np.unique(everything.tokens[paired])
     if not len(known):
         return Fitted(np.full((len(train.items), 1), np.nan, np.float32), {})
-    data, held = Tokens.of(train.histories, repeats, token_of(known, len(train.items))), None
-    if loop.patience:
-        data, held = _held_out(data, config.validation_users, loop.seed)
+    data, held = Tokens.of(train.histories, config.repeats, token_of(known, len(train.items))), None
+    if config.patience:
+        data, held = _held_out(data, config.validation_users, config.seed)
     rows = np.flatnonzero(data.lengths > 1)
-    with training.reproducible(loop.seed):
+    with training.reproducible(config.seed):
         network = build(np.bincount(data.tokens, minlength=len(known)))
     place = training.device()
-    batches = data.batches(rows, loop.batch_size, config.max_length + 1)
+    batches = data.batches(rows, config.batch_size, config.max_length + 1)
     training.train(
         training.Task(
             network,  # type: ignore[arg-type]
@@ -161,7 +175,7 @@ def fit(
             MEMORY,
             bfloat16,
         ),
-        loop,
+        config,
     )
     table = network.table().detach().numpy()
     factors = np.full((len(train.items), table.shape[1]), np.nan, np.float32)
@@ -193,26 +207,45 @@ def network_of(factors: np.ndarray, weights: Weights, build: Build) -> "Network"
     return network
 
 
-def score(
-    queries: Queries,
-    items: np.ndarray | None,
-    repeats: Repeats,
-    factors: np.ndarray,
-    network: Callable[[], "Network"],
-    max_length: int,
-) -> np.ndarray:
-    """Score = q(history)'e_i; a history without a learned item is NaN."""
-    import torch
+class Sequential:
+    """What a recommender around a network that reads tokens shares; it gives the network.
 
-    known = np.flatnonzero(~np.isnan(factors[:, 0]))
-    data = Tokens.of(queries.histories, repeats, token_of(known, len(factors)))
-    asked = np.flatnonzero(data.lengths)
-    users = np.full((len(queries), factors.shape[1]), np.nan)
-    if len(asked):
-        batch = data.padded(asked, max_length)
-        with torch.inference_mode():
-            users[asked] = network().query(batch.tokens, batch.lengths).numpy()
-    return dense_scores(users, factors if items is None else factors[items])
+    score(i) = q(history)'e_i; a history without a learned item is NaN.
+    """
+
+    config: Any  # a RecommenderConfig, SequenceConfig and TrainingConfig in one
+    cost: ClassVar[str] = "gradient"
+    needs: ClassVar[str] = "order"
+    state: ClassVar[tuple[str, ...]] = ("factors", "weights")
+    bfloat16: ClassVar[bool] = False  # whether autocast is worth it on a CPU too
+    factors: np.ndarray  # (items, d) float32, the output table; NaN rows for items that were not learned
+    weights: Weights
+
+    @abstractmethod
+    def _build(self, counts: np.ndarray) -> "Network":
+        """Make the network for tokens that occur so often, (n,)."""
+
+    @cached_property
+    def _network(self) -> "Network":
+        return network_of(self.factors, self.weights, self._build)
+
+    def _fit(self, train: Dataset) -> None:
+        self.__dict__.pop("_network", None)
+        fitted = fit(train, self.config, self._build, self.bfloat16)
+        self.factors, self.weights = fitted.factors, fitted.weights
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        import torch
+
+        known = np.flatnonzero(~np.isnan(self.factors[:, 0]))
+        data = Tokens.of(queries.histories, self.config.repeats, token_of(known, len(self.factors)))
+        asked = np.flatnonzero(data.lengths)
+        users = np.full((len(queries), self.factors.shape[1]), np.nan)
+        if len(asked):
+            batch = data.padded(asked, self.config.max_length)
+            with torch.inference_mode():
+                users[asked] = self._network.query(batch.tokens, batch.lengths).numpy()
+        return dense_scores(users, self.factors if items is None else self.factors[items])
 
 
 def _held_out(data: Tokens, users: int, seed: int) -> tuple[Tokens, tuple[np.ndarray, np.ndarray] | None]:

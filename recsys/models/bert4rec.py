@@ -1,36 +1,26 @@
 """BERT4Rec: attention in both directions over a history (Sun et al., CIKM 2019)."""
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
-from recsys import sequences
-from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Sampler
-from recsys.sequences import SequenceConfig
+from recsys.sequences import AttentionConfig, SequenceConfig, Sequential
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
     from recsys.networks.sequence import Network
 
 
-class BERT4RecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
-    blocks: PositiveInt = Field(2, description="layers of attention")
+class BERT4RecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingConfig):
     heads: PositiveInt = Field(2, description="attentions side by side; they divide `factors`")
     masked: float = Field(0.2, gt=0, lt=1, description="share of the places to fill in while training")
     epochs: PositiveInt = Field(200, description="passes over the examples, at most: it learns slowly")
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "BERT4RecConfig":
-        if self.factors % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide factors = {self.factors}")
-        return self
 
-
-class BERT4Rec(Recommender):
+class BERT4Rec(Sequential, Recommender):
     """score(i) = norm(gelu(W h + b))'e_i + b_i, h the last layer's state of a mask after the newest item.
 
     Trained to fill in masked places from both sides (eqs. 7 and 8), so it needs many more epochs than
@@ -41,12 +31,9 @@ class BERT4Rec(Recommender):
     """
 
     config_class = BERT4RecConfig
-    cost = "gradient"
-    needs = "order"
     config: BERT4RecConfig
-    state = ("factors", "weights")
+    bfloat16 = True
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items that were not learned
-    weights: dict[str, np.ndarray]
 
     def _build(self, counts: np.ndarray) -> "Network":
         from recsys.networks.bert4rec import BERT4RecNetwork
@@ -57,17 +44,3 @@ class BERT4Rec(Recommender):
         return BERT4RecNetwork(
             len(counts), c.factors, c.max_length, c.blocks, c.heads, c.masked, c.dropout, criterion
         )
-
-    @cached_property
-    def _network(self) -> "Network":
-        return sequences.network_of(self.factors, self.weights, self._build)
-
-    def _fit(self, train: Dataset) -> None:
-        self.__dict__.pop("_network", None)
-        c = self.config
-        fitted = sequences.fit(train, c.repeats, c, c, self._build, bfloat16=True)
-        self.factors, self.weights = fitted.factors, fitted.weights
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        c = self.config
-        return sequences.score(queries, items, c.repeats, self.factors, lambda: self._network, c.max_length)

@@ -1,16 +1,13 @@
 """Caser: convolutions over the newest few items (Tang & Wang, WSDM 2018)."""
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from recsys import sequences
-from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Sampler
-from recsys.sequences import SequenceConfig
+from recsys.sequences import SequenceConfig, Sequential
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ class CaserConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
     vertical: PositiveInt = Field(4, description="filters of one column's width")
 
 
-class Caser(Recommender):
+class Caser(Sequential, Recommender):
     """score(i) = [z, p]'w_i + b_i, z = relu(W [horizontal max-pooled, vertical] + b) (eqs. 3 to 8).
 
     The paper's p is a trained vector of the user; here it is the mean vector of their items so far, so
@@ -36,12 +33,8 @@ class Caser(Recommender):
     """
 
     config_class = CaserConfig
-    cost = "gradient"
-    needs = "order"
     config: CaserConfig
-    state = ("factors", "weights")
     factors: np.ndarray  # (items, 2 d + 1) float32, the bias last; NaN rows for what was not learned
-    weights: dict[str, np.ndarray]
 
     def _build(self, counts: np.ndarray) -> "Network":
         from recsys.networks.caser import CaserNetwork
@@ -50,17 +43,3 @@ class Caser(Recommender):
         c = self.config
         criterion = Criterion("cross_entropy", Sampler.uniform(len(counts)))
         return CaserNetwork(len(counts), c.factors, c.window, c.horizontal, c.vertical, c.dropout, criterion)
-
-    @cached_property
-    def _network(self) -> "Network":
-        return sequences.network_of(self.factors, self.weights, self._build)
-
-    def _fit(self, train: Dataset) -> None:
-        self.__dict__.pop("_network", None)
-        c = self.config
-        fitted = sequences.fit(train, c.repeats, c, c, self._build)
-        self.factors, self.weights = fitted.factors, fitted.weights
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        c = self.config
-        return sequences.score(queries, items, c.repeats, self.factors, lambda: self._network, c.max_length)

@@ -1,16 +1,13 @@
 """GRU4Rec: a recurrent state along a history (Hidasi et al., ICLR 2016; Hidasi & Karatzoglou, CIKM 2018)."""
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys import sequences
-from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Sampler
-from recsys.sequences import SequenceConfig
+from recsys.sequences import SequenceConfig, Sequential
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -22,7 +19,7 @@ class GRU4RecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
     clip: PositiveFloat | None = Field(1.0, description="gradients of a larger norm are scaled down to it")
 
 
-class GRU4Rec(Recommender):
+class GRU4Rec(Sequential, Recommender):
     """score(i) = h_t'e_i + b_i, h_t = GRU(h_(t-1), e of the t-th token): the state after the newest.
 
     Item vectors serve as input and output (the papers' constrained embedding) and the loss is
@@ -33,12 +30,8 @@ class GRU4Rec(Recommender):
     """
 
     config_class = GRU4RecConfig
-    cost = "gradient"
-    needs = "order"
     config: GRU4RecConfig
-    state = ("factors", "weights")
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items that were not learned
-    weights: dict[str, np.ndarray]
 
     def _build(self, counts: np.ndarray) -> "Network":
         from recsys.networks.gru4rec import GRU4RecNetwork
@@ -47,17 +40,3 @@ class GRU4Rec(Recommender):
         c = self.config
         criterion = Criterion("cross_entropy", Sampler.uniform(len(counts)))
         return GRU4RecNetwork(len(counts), c.factors, c.layers, c.dropout, criterion)
-
-    @cached_property
-    def _network(self) -> "Network":
-        return sequences.network_of(self.factors, self.weights, self._build)
-
-    def _fit(self, train: Dataset) -> None:
-        self.__dict__.pop("_network", None)
-        c = self.config
-        fitted = sequences.fit(train, c.repeats, c, c, self._build)
-        self.factors, self.weights = fitted.factors, fitted.weights
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        c = self.config
-        return sequences.score(queries, items, c.repeats, self.factors, lambda: self._network, c.max_length)

@@ -1,25 +1,20 @@
 """SASRec: self-attention over the order of a history (Kang & McAuley, ICDM 2018)."""
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
-from recsys import sequences
-from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
-from recsys.sequences import SequenceConfig
+from recsys.sequences import AttentionConfig, SequenceConfig, Sequential
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
     from recsys.networks.sequence import Network
 
 
-class SASRecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
-    blocks: PositiveInt = Field(2, description="layers of attention")
-    heads: PositiveInt = Field(1, description="attentions side by side; they divide `factors`")
+class SASRecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingConfig):
     width: PositiveInt | None = Field(
         None, description="hidden values between the two layers of a block's network; none: `factors`"
     )
@@ -32,14 +27,8 @@ class SASRecConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
     )
     calibration: float = Field(0.75, ge=0, le=1, description="t of gBCE; 0: plain binary cross-entropy")
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> "SASRecConfig":
-        if self.factors % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide factors = {self.factors}")
-        return self
 
-
-class SASRec(Recommender):
+class SASRec(Sequential, Recommender):
     """score(i) = h_t'e_i, h_t the last state of `blocks` causal attention layers over the newest tokens.
 
     Trained with cross-entropy over the whole catalogue at every position, which is what makes it strong
@@ -51,12 +40,9 @@ class SASRec(Recommender):
     """
 
     config_class = SASRecConfig
-    cost = "gradient"
-    needs = "order"
     config: SASRecConfig
-    state = ("factors", "weights")
+    bfloat16 = True
     factors: np.ndarray  # (items, d) float32; NaN rows for items that were not learned
-    weights: dict[str, np.ndarray]
 
     def _build(self, counts: np.ndarray) -> "Network":
         from recsys.networks.sasrec import SASRecNetwork
@@ -70,17 +56,3 @@ class SASRec(Recommender):
         return SASRecNetwork(
             len(counts), c.factors, c.max_length, c.blocks, c.heads, width, c.dropout, criterion
         )
-
-    @cached_property
-    def _network(self) -> "Network":
-        return sequences.network_of(self.factors, self.weights, self._build)
-
-    def _fit(self, train: Dataset) -> None:
-        self.__dict__.pop("_network", None)
-        c = self.config
-        fitted = sequences.fit(train, c.repeats, c, c, self._build, bfloat16=True)
-        self.factors, self.weights = fitted.factors, fitted.weights
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        c = self.config
-        return sequences.score(queries, items, c.repeats, self.factors, lambda: self._network, c.max_length)
