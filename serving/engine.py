@@ -200,7 +200,7 @@ class Engine:
     def profile(self, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """Return what the log says of a user: attributes, every profile column, the events behind them."""
         past = self.past(user_id, at or datetime.now(UTC))
-        users = self.workspace.store.catalogue("users").filter(pl.col("user_id") == user_id)
+        users = self.workspace.store.catalogue("users", user_id)
         users = versions.as_of(users, past.at, "user_id").drop(versions.SINCE, strict=False)
         profile = user_profile(
             user_id, past.events, users, past.at, self._context, self._features, self._interactions

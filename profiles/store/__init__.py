@@ -111,8 +111,8 @@ class EventStore(ABC):
         """
 
     @abstractmethod
-    def catalogue(self, kind: Kind) -> pl.DataFrame:
-        """Return all ITEMS or USERS, sorted by id, older versions first."""
+    def catalogue(self, kind: Kind, only: str | None = None) -> pl.DataFrame:
+        """Return all ITEMS or USERS, or those of one id, sorted by id, older versions first."""
 
     @abstractmethod
     def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:

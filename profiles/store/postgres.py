@@ -214,9 +214,9 @@ class PostgresStore(EventStore):
         self._resume()
         return changed
 
-    def catalogue(self, kind: Kind) -> pl.DataFrame:
+    def catalogue(self, kind: Kind, only: str | None = None) -> pl.DataFrame:
         with self._reading() as connection:
-            types, bodies = pg.known_types(connection, kind), pg.bodies(connection, kind)
+            types, bodies = pg.known_types(connection, kind), pg.bodies(connection, kind, only)
         return rows.catalogue(kind, types, bodies)
 
     def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:

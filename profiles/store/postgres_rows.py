@@ -204,9 +204,11 @@ def put_bodies(connection: sa.Connection, kind: Kind, bodies: Mapping[str, str])
     return changed
 
 
-def bodies(connection: sa.Connection, kind: Kind) -> list[str]:
-    """Return the rows of a catalogue, sorted by id."""
+def bodies(connection: sa.Connection, kind: Kind, only: str | None = None) -> list[str]:
+    """Return the rows of a catalogue, or those of one id, sorted by id."""
     asked = sa.select(CATALOGUE.c.body).where(CATALOGUE.c.kind == kind).order_by(CATALOGUE.c.id)
+    if only is not None:
+        asked = asked.where(CATALOGUE.c.key == text_key(only), CATALOGUE.c.id == escaped(only))
     return list(connection.scalars(asked))
 
 

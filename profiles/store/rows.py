@@ -176,7 +176,7 @@ def agreed(kind: Kind, types: Mapping[str, str], known: Mapping[str, str]) -> di
 def catalogue(kind: Kind, types: Mapping[str, str], bodies: Sequence[str]) -> pl.DataFrame:
     """Return ITEMS or USERS from what `catalogued` made of them, in the order given."""
     frame = CATALOGUES[kind]
-    if not bodies:
+    if not types:
         return frame.empty()
     read = (orjson.loads(body) for body in bodies)
     parsed = [row for found in read for row in (found if isinstance(found, list) else [found])]

@@ -185,11 +185,12 @@ class SQLiteStore(EventStore):
             tables.mark(connection, f"{kind}.types", orjson.dumps(known).decode())
         return changed
 
-    def catalogue(self, kind: Kind) -> pl.DataFrame:
+    def catalogue(self, kind: Kind, only: str | None = None) -> pl.DataFrame:
+        one, asked = ("", (kind,)) if only is None else ("and id = ?", (kind, only))
         with self._file.reading() as connection:
             types = tables.types(connection, kind)
             bodies = connection.execute(
-                "select body from catalogue where kind = ? order by id", (kind,)
+                f"select body from catalogue where kind = ? {one} order by id", asked
             ).fetchall()
         return rows.catalogue(kind, types, [body for (body,) in bodies])
 

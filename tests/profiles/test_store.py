@@ -432,6 +432,19 @@ def test_attributes_put_at_once_are_all_known(store: EventStore) -> None:
     ]
 
 
+def test_one_row_of_a_catalogue(store: EventStore) -> None:
+    assert store.catalogue("users", "ann").is_empty()
+    users = pl.DataFrame({"user_id": ["ann", "b\x00b", "ann's"], "age": [1, 2, 3]})
+    store.put("users", users)
+    for user_id, age in users.rows():
+        found = store.catalogue("users", user_id)
+        assert found.select("user_id", "age").rows() == [(user_id, age)]
+    nobody = store.catalogue("users", "an")
+    assert nobody.is_empty()
+    assert nobody.schema == store.catalogue("users").schema
+    assert store.catalogue("items", "ann").is_empty()
+
+
 def test_exposures_come_back_in_order(store: EventStore) -> None:
     parts = [shown("z", 3), shown("a", 2), shown("m", 1)]
     for part in parts:
