@@ -9,6 +9,7 @@ from recsys.models.association_rules import AssociationRules
 from recsys.models.bert4rec import BERT4Rec
 from recsys.models.bpr import BPR
 from recsys.models.caser import Caser
+from recsys.models.category_popularity import CategoryPopularity
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
 from recsys.models.covisitation import Covisitation
@@ -34,6 +35,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "bert4rec": BERT4Rec,
     "bpr": BPR,
     "caser": Caser,
+    "category_popularity": CategoryPopularity,
     "content_tags": ContentTags,
     "content_text": ContentText,
     "covisitation": Covisitation,

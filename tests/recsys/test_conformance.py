@@ -52,6 +52,7 @@ FOLLOWS_ORDER = dict.fromkeys(
 # What stays the same whatever `repeats` says, and why.
 STATE_WITHOUT_REPEATS = {
     "popularity": "counts interactions, not pairs",
+    "category_popularity": "counts interactions, not pairs; its queries are tested in test_order_oracles.py",
     "content_text": "learns nothing from interactions; its queries are tested in test_oracles.py",
     "content_tags": "learns nothing from interactions; its queries are tested in test_order_oracles.py",
     "random": "learns nothing",
@@ -59,6 +60,7 @@ STATE_WITHOUT_REPEATS = {
 }
 COUNTS_REPEATS = {
     "popularity": "counts interactions, not pairs, so a repeat is meant to matter",
+    "category_popularity": "counts interactions, not pairs, so a repeat is meant to matter",
     "sequential_ease": "an item stands at its newest place, and a repeat moves it there",
 }
 

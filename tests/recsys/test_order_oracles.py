@@ -8,6 +8,7 @@ import pytest
 
 from profiles.schema import ContractError
 from recsys.dataset import Dataset
+from recsys.models.category_popularity import CategoryPopularity, CategoryPopularityConfig
 from recsys.models.content_tags import ContentTags, ContentTagsConfig
 from recsys.models.covisitation import Covisitation, CovisitationConfig
 from recsys.models.popularity import Popularity, PopularityConfig
@@ -182,3 +183,29 @@ def test_content_tags_ranks_what_nobody_touched(items_of, lopsided):
     found = ContentTags().fit(train).score(lopsided.ask({"u": ["i00"]}))[0]
     assert np.flatnonzero(~np.isnan(found)).tolist() == [0, 12]
     np.testing.assert_allclose(found[[0, 12]], 1)
+
+
+@pytest.mark.parametrize("half_life", [None, 3.0])
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_category_popularity_by_loops(repeats, half_life, lopsided):
+    labels = [set(row[0] or ()) for row in lopsided.catalogue.attributes.select("categories").iter_rows()]
+    names = sorted(set().union(*labels))
+    counts = np.zeros(14)
+    for item, weight, when in lopsided.log["item_id", "weight", "timestamp"].rows():
+        age = (lopsided.as_of - when).total_seconds() / 86_400
+        counts[int(item[1:])] += weight * (1 if half_life is None else 0.5 ** (age / half_life))
+    expected = np.zeros((len(lopsided.train.histories), 14))
+    for user, history in enumerate(lopsided.train.matrix(repeats).toarray()):
+        leaning = {
+            name: sum(x / len(own) for x, own in zip(history, labels, strict=True) if name in own)
+            for name in names
+        }
+        for name, weight in leaning.items():
+            within = np.array(
+                [count if name in own else 0 for count, own in zip(counts, labels, strict=True)]
+            )
+            if weight and within.sum():
+                expected[user] += weight / sum(leaning.values()) * within / within.sum()
+    config = CategoryPopularityConfig(repeats=repeats, half_life_days=half_life)
+    scores = CategoryPopularity(config).fit(lopsided.train).score(lopsided.queries())
+    np.testing.assert_allclose(scores, np.where(expected == 0, np.nan, expected), rtol=1e-5)
