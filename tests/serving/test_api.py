@@ -822,11 +822,11 @@ def test_another_release_is_picked_up_and_a_damaged_one_is_not(workspace: Worksp
 
         path = releases.root / damaged / "recommenders" / "ease" / "state.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
+        # While this is written the file is empty for a moment, and the server may say so first.
         (releases.root / "active.json").write_text(json.dumps({"trail": [first, good, damaged]}))
-        wait(lambda: ok(client.get("/readyz"))["trouble"])
+        wait(lambda: damaged in (ok(client.get("/readyz"))["trouble"] or ""))
         ready = ok(client.get("/readyz"))
         assert ready["release"] == good
-        assert damaged in ready["trouble"]
         assert "state.safetensors" in ready["trouble"]
         assert recommend(client, user_id="u0002")["items"] == answer["items"]
 
