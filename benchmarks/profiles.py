@@ -51,11 +51,13 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
 
     def scan(columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         for file in files.events:
-            for group in range(pq.ParquetFile(file).num_row_groups):
-                yield _group(file, group, columns)
+            first = 0
+            for rows in _groups(file):  # Polars by its rows, so that strings are decoded once
+                yield pl.scan_parquet(file).slice(first, rows).select(columns).collect()
+                first += rows
 
     (place / "history").mkdir()
-    rows = sum(pq.ParquetFile(file).metadata.num_rows for file in files.events)
+    rows = sum(sum(_groups(file)) for file in files.events)
     past = history.build(place / "history", scan, rows, items["item_id"], {})
     moment, config = microseconds(files.as_of), FeaturesConfig()
     weights = InteractionsConfig(weights=WEIGHTS)
@@ -65,12 +67,10 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
     return sum(name not in text for shape in shapes for name in shape), len(users)
 
 
-def _group(file: Path, group: int, columns: Sequence[str]) -> pl.DataFrame:
-    """Read one row group: Polars by its rows, so that strings are decoded once."""
+def _groups(file: Path) -> list[int]:
+    """Return the rows of each row group."""
     metadata = pq.ParquetFile(file).metadata
-    before = sum(metadata.row_group(n).num_rows for n in range(group))
-    rows = metadata.row_group(group).num_rows
-    return pl.scan_parquet(file).slice(before, rows).select(columns).collect()
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 
 def plan(args: argparse.Namespace) -> Plan:

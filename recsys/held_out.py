@@ -62,6 +62,19 @@ class HeldOut:
         return total / len(self.users)
 
 
+def learnable(
+    full: csr_matrix, users: int | None, seed: int
+) -> tuple[np.ndarray, csr_matrix, HeldOut | None]:
+    """Return the items somebody touched, the matrix of these to learn from, and what `users` were cut of.
+
+    Of no users (None): nothing is held out.
+    """
+    known = np.flatnonzero(full.getnnz(axis=0))
+    matrix = full[:, known]
+    held = None if users is None else HeldOut.of(matrix, users, seed)
+    return known, matrix if held is None else held.matrix, held
+
+
 def _part(matrix: csr_matrix, keep: np.ndarray) -> csr_matrix:
     owner = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     return csr_matrix((matrix.data[keep], (owner[keep], matrix.indices[keep])), matrix.shape)

@@ -6,7 +6,7 @@ the live value is the batch's value by construction. The columns stand in explic
 `user_features.user_features` and `item_features.item_features`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -147,6 +147,24 @@ class Feature(Generic[Seen]):
         else:
             column = (found.series() if isinstance(found, Lists) else found).alias(name)
         return column if column.dtype == self.dtype else column.cast(self.dtype)
+
+
+def counts_by_type(
+    types: Sequence[str],
+    windows_days: Sequence[int],
+    of: Callable[[int | None, int | None], Callable[[Seen], np.ndarray]],
+) -> dict[str, Feature[Seen]]:
+    """Return a column for all events and for each type, in each window and all time.
+
+    `of` gives the function of a type's number and a window's days; None is all of them.
+    """
+    kinds = [("events", None, "all events"), *((f"count_{t}", n, t) for n, t in enumerate(types))]
+    spans = [*((d, f"{d}d", f"{d} days") for d in windows_days), (None, "all", "all time")]
+    return {
+        f"{name}_{short}": Feature(of(kind, days), pl.UInt32(), "events", "how many", source, long, 0)
+        for name, kind, source in kinds
+        for days, short, long in spans
+    }
 
 
 VALUE_SHARES = pl.List(pl.Struct({"value": pl.String(), "share": pl.Float64()}))

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from profiles import engine
-from profiles.features import VALUE_SHARES, Feature, Lists
+from profiles.features import VALUE_SHARES, Feature, Lists, counts_by_type
 from profiles.features.past import ratio
 from profiles.features.totals import Totals
 from profiles.schema import DAY, TIME
@@ -136,23 +136,9 @@ def _conversion(first: int, second: int, t: Totals) -> np.ndarray:
 def _by_type(t: Totals) -> Columns:
     """Counts of every type and window, means of values, and rates from type to type."""
     types = t.context.event_types
-    spans: list[tuple[int | None, str, str]] = [(d, f"{d}d", f"{d} days") for d in t.config.windows_days]
-    spans.append((None, "all", "all time"))
-    kinds: list[tuple[str, int | None]] = [("events", None)]
-    kinds += [(f"count_{name}", kind) for kind, name in enumerate(types)]
-    columns: Columns = {
-        f"{name}_{short}": Feature(
-            partial(_count, kind, days),
-            U32,
-            "events",
-            "how many",
-            "all events" if kind is None else types[kind],
-            long,
-            0,
-        )
-        for name, kind in kinds
-        for days, short, long in spans
-    }
+    columns: Columns = counts_by_type(
+        types, t.config.windows_days, lambda kind, days: partial(_count, kind, days)
+    )
     for kind, name in enumerate(types):
         columns[f"value_mean_{name}"] = Feature(
             partial(_value_mean, kind), F64, "as given", "mean of values", name

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 import polars as pl
 
-from profiles.features import VALUE_SHARES, Feature, FeaturesConfig
+from profiles.features import VALUE_SHARES, Feature, FeaturesConfig, counts_by_type
 from profiles.features.affinity import entropy, strongest
 from profiles.features.context import ATTRIBUTES, Context
 from profiles.features.past import FOLLOWED, WROTE, Past, item_lists, ratio
@@ -337,22 +337,11 @@ def _value_mean(kind: int, p: Past) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _by_type(event_types: tuple[str, ...], windows_days: tuple[int, ...]) -> Columns:
     """Counts of every type and window, and each type's recency and values."""
-    spans = [(f"{days}d", f"{days} days") for days in windows_days] + [("all", "all time")]
-    kinds: list[tuple[str, int | None]] = [("events", None)]
-    kinds += [(f"count_{name}", kind) for kind, name in enumerate(event_types)]
-    columns: Columns = {
-        f"{name}_{short}": Feature(
-            partial(_count, kind, window),
-            U32,
-            "events",
-            "how many",
-            "all events" if kind is None else event_types[kind],
-            long,
-            0,
-        )
-        for name, kind in kinds
-        for window, (short, long) in enumerate(spans)
-    }
+    columns: Columns = counts_by_type(
+        event_types,
+        windows_days,
+        lambda kind, days: partial(_count, kind, -1 if days is None else windows_days.index(days)),
+    )
     for kind, name in enumerate(event_types):
         columns[f"recency_days_{name}"] = Feature(
             partial(_recency, kind), F64, "days", "time since the latest", name

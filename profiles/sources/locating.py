@@ -1,8 +1,6 @@
 """Where a source's rows are, and whether they have changed."""
 
 import glob
-import os
-import re
 from dataclasses import dataclass, field
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -10,8 +8,8 @@ from urllib.parse import unquote
 
 from profiles.schema import ContractError
 from profiles.sources.source_config import SourceConfig
+from profiles.sources.variables import filled, unset
 
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 PARQUET = (".parquet", ".pq")
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -57,20 +55,19 @@ def find(source: SourceConfig, root: Path) -> Found:
     tried: list[str] = []
     missing: set[str] = set()
     for path in source.paths:
-        unset = [name for name in VARIABLE.findall(path) if name not in os.environ]
-        if unset:
-            if unset[0] not in missing:  # told once for all alternatives
-                missing.add(unset[0])
+        if lacking := unset(path):
+            if lacking[0] not in missing:  # told once for all alternatives
+                missing.add(lacking[0])
                 tried.append(
-                    f"{path} names ${{{unset[0]}}}, which is not set; set it to the folder or file meant"
+                    f"{path} names ${{{lacking[0]}}}, which is not set; set it to the folder or file meant"
                 )
             continue
-        file = root / Path(VARIABLE.sub(lambda found: os.environ[found[1]], path)).expanduser()
+        file = root / Path(filled(path)).expanduser()
         if file.is_dir():
             return Found(_parquet_in(file), folder=file)
         if file.exists():
             return Found([file])
-        pattern = VARIABLE.sub(lambda found: glob.escape(os.environ[found[1]]), path)
+        pattern = filled(path, glob.escape)
         matches = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207 (it may be absolute)
         if files := sorted(root / match for match in matches if (root / match).is_file()):
             return Found(files)

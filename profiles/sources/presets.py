@@ -5,8 +5,6 @@ mapping alone cannot express.
 """
 
 import glob
-import os
-import re
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,10 +20,10 @@ from profiles.schema import ContractError
 from profiles.sources import presets_mind as mind
 from profiles.sources.presets_layouts import plain
 from profiles.sources.presets_read import File
+from profiles.sources.variables import filled, unset
 
 KINDS = ("events", "items", "users")
 SECTIONS = ("interactions", "evaluation")  # suggested beside the sources
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 def presets() -> dict[str, str]:
@@ -96,10 +94,9 @@ def _placed(folder: str, file: str) -> str:
 
 def _folder(path: str, root: Path) -> Path:
     """Return the folder meant; raises ContractError for a variable that is not set."""
-    unset = [name for name in VARIABLE.findall(path) if name not in os.environ]
-    if unset:
-        raise ContractError(f"{path} names ${{{unset[0]}}}, which is not set; set it to the folder meant")
-    return root / Path(VARIABLE.sub(lambda found: os.environ[found[1]], path)).expanduser()
+    if lacking := unset(path):
+        raise ContractError(f"{path} names ${{{lacking[0]}}}, which is not set; set it to the folder meant")
+    return root / Path(filled(path)).expanduser()
 
 
 def _found(folder: Path, paths: list[str]) -> list[Path]:

@@ -8,7 +8,6 @@ zone is UTC), decimals, arrays as lists, JSON as its text, UUIDs as text. Bytes 
 only the query can say.
 """
 
-import os
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -26,9 +25,9 @@ from profiles.schema import ContractError
 from profiles.sources.limits import Limits
 from profiles.sources.sandbox import Rows
 from profiles.sources.source_config import SourceConfig
+from profiles.sources.variables import VARIABLE, filled, unset
 
 FIRST, ROWS = 1_000, 50_000  # fetched before it is known how large a row is, and at most
-VARIABLE = re.compile(r"\$\{(\w+)\}")
 SECRET = re.compile(r"^([^:/?#]+://[^/?#]*?:)(.+)(@[^@]*)$", re.DOTALL)
 DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -160,10 +159,10 @@ def _address(written: str, root: Path) -> Any:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    if unset := [name for name in VARIABLE.findall(written) if name not in os.environ]:
-        raise ContractError(f"{masked(written)} names ${{{unset[0]}}}, which is not set; set it")
+    if lacking := unset(written):
+        raise ContractError(f"{masked(written)} names ${{{lacking[0]}}}, which is not set; set it")
     try:
-        url = make_url(VARIABLE.sub(lambda found: os.environ[found[1]], written))
+        url = make_url(filled(written))
     except (ArgumentError, ValueError):
         raise ContractError(
             f"{masked(written)} is no address of a database; it looks like postgresql://user@host/database "

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 
 from profiles.schema import ContractError
 
@@ -17,4 +18,9 @@ def expanded(text: str) -> str:
     """Return a text with its variables filled in; raises ContractError naming one that is not set."""
     if missing := unset(text):
         raise ContractError(f"{text} names ${{{missing[0]}}}, which is not set in the environment")
-    return VARIABLE.sub(lambda found: os.environ[found[1]], text)
+    return filled(text)
+
+
+def filled(text: str, quoted: Callable[[str], str] = str) -> str:
+    """Return a text with its variables, all of them set, filled in as `quoted` makes them."""
+    return VARIABLE.sub(lambda found: quoted(os.environ[found[1]]), text)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import polars as pl
 
-from profiles.schema import ITEMS, USERS, Frame
+from profiles.schema import EVENTS, EXPOSURES, ITEMS, USERS, ContractError, Frame
 
 Status = Literal["accepted", "duplicate", "conflict"]
 Kind = Literal["items", "users"]
@@ -48,7 +48,6 @@ class EventStore(ABC):
     def append(self, events: pl.DataFrame) -> Acks:
         """Commit EVENTS. Same id and content: duplicate; same id, other content: conflict, not stored."""
 
-    @abstractmethod
     def scan(
         self, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pl.DataFrame]:
@@ -56,6 +55,20 @@ class EventStore(ABC):
 
         `columns` names those that are wanted; all where it is None.
         """
+        unknown = [name for name in columns or () if name not in EVENTS.columns]
+        if unknown:
+            raise ContractError(f"EVENTS: column {unknown[0]!r} is not one of {[*EVENTS.columns]}")
+        return self._scan("events", from_seq, to_seq, columns)
+
+    @abstractmethod
+    def _scan(
+        self,
+        log: Literal["events", "exposures"],
+        from_seq: int = 0,
+        to_seq: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Yield a log step by step, each from one moment; nothing is held while its rows are used."""
 
     @abstractmethod
     def tail(self, user_id: str, n: int, until: datetime, after: int = 0) -> pl.DataFrame:
@@ -118,9 +131,9 @@ class EventStore(ABC):
     def append_exposures(self, exposures: pl.DataFrame, marks: Mapping[str, str] | None = None) -> None:
         """Commit EXPOSURES, and facts to remember (`mark`), in one transaction: both or neither."""
 
-    @abstractmethod
     def exposures(self) -> pl.DataFrame:
         """Return all EXPOSURES, in the order they were committed."""
+        return pl.concat([EXPOSURES.empty(), *self._scan("exposures")])
 
     @abstractmethod
     def mark(self, name: str, value: str) -> None:

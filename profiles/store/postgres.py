@@ -23,10 +23,11 @@ from typing import Any
 
 import polars as pl
 
-from profiles.schema import EVENTS, EXPOSURES, ContractError, microseconds
+from profiles.schema import EXPOSURES, ContractError, microseconds
 from profiles.store import Acks, EventStore, Kind, Removed, Status, rows
 from profiles.store.appending import Appending
 from profiles.store.rows import LOGS, Log
+from profiles.store.scanning import Step, walk
 from profiles.store.segments import Segment, Segments, lost
 
 try:
@@ -87,49 +88,26 @@ class PostgresStore(EventStore):
             pg.put_events(connection, fresh, numbers)
         return statuses, log.events + len(new)
 
-    def scan(
-        self, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[pl.DataFrame]:
-        unknown = [name for name in columns or () if name not in EVENTS.columns]
-        if unknown:
-            raise ContractError(f"EVENTS: column {unknown[0]!r} is not one of {[*EVENTS.columns]}")
-        return self._scan("events", from_seq, to_seq, columns)
-
     def _scan(
         self, log: Log, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pl.DataFrame]:
-        """Yield a log batch by batch, each read at one moment, up to what was its end when this began.
-
-        Below that end nothing changes but what is taken out. So no transaction is open in between: one
-        that lasts for hours would keep what is taken out meanwhile on the disk.
-        """
+        # Up to what was the end when this began; below it nothing changes but what is taken out. So no
+        # transaction is open in between: one that lasts for hours would keep what is taken out meanwhile
+        # on the disk.
         names = list(LOGS[log].columns if columns is None else columns)
         with self._reading() as connection:
             last = getattr(pg.log_row(connection), log)
-        end, at = last if to_seq is None else min(to_seq, last), from_seq
-        while at < end:
+        end = last if to_seq is None else min(to_seq, last)
+
+        def look(at: int) -> Step:
             with self._reading() as connection:
                 revision = pg.log_row(connection).revision
                 segments, removals = pg.sealed(connection, log)
                 segment = next((s for s in segments if s.last > at), None)
                 tail = None if segment else pg.tail_rows(connection, log, at, end, rows.CHUNK, names)
-            if segment is None:
-                if tail is None or not len(tail):
-                    return
-                at = tail["seq"][-1]
-                yield tail.select(names)
-                continue
-            try:
-                for part in self._segments.read(segment, at, end, names, removals):
-                    if self.revision() != revision:
-                        break  # some of these rows may have been taken out: look again
-                    if len(part):
-                        at = part["seq"][-1]
-                        yield part.select(names)
-                else:
-                    at = segment.last
-            except FileNotFoundError as error:
-                self._replaced([segment], error)
+            return Step(revision, segment, removals, tail)
+
+        yield from walk(self._segments, look, self.revision, self._replaced, (from_seq, end), names)
 
     def _replaced(self, used: Sequence[Segment], error: FileNotFoundError) -> None:
         """Pass over a segment that was replaced after it was listed; refuse the loss of one that counts."""
@@ -228,9 +206,6 @@ class PostgresStore(EventStore):
                 for name, value in (marks or {}).items():
                     pg.put_mark(connection, name, value)
             self._resume()
-
-    def exposures(self) -> pl.DataFrame:
-        return pl.concat([EXPOSURES.empty(), *self._scan("exposures")])
 
     def mark(self, name: str, value: str) -> None:
         with self._writing() as connection:

@@ -19,6 +19,7 @@ from profiles.store import sqlite_tables as tables
 from profiles.store.appending import Appending
 from profiles.store.removals import Removal
 from profiles.store.rows import LOGS, Log
+from profiles.store.scanning import Step, walk
 from profiles.store.segments import Segment, Segments, lost
 from profiles.store.sqlite_file import SQLiteFile
 from profiles.store.sqlite_upkeep import Upkeep
@@ -66,47 +67,25 @@ class SQLiteStore(EventStore):
         except FileNotFoundError as error:  # no segment is replaced while this transaction lasts
             raise lost(error) from error
 
-    def scan(
-        self, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[pl.DataFrame]:
-        unknown = [name for name in columns or () if name not in EVENTS.columns]
-        if unknown:
-            raise ContractError(f"EVENTS: column {unknown[0]!r} is not one of {[*EVENTS.columns]}")
-        return self._scan("events", from_seq, to_seq, columns)
-
     def _scan(
         self, log: Log, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None
     ) -> Iterator[pl.DataFrame]:
-        """Yield a log step by step, each from one moment; none holds the file while its rows are used."""
         names = list(LOGS[log].columns if columns is None else columns)
         stored = ["seq", *names]
-        with self._file.reading() as connection:
-            end = tables.last(connection, log) if to_seq is None else to_seq
-        at = from_seq
-        while at < end:
+
+        def look(at: int) -> Step:
             with self._file.reading() as connection:
                 revision = tables.state(connection, "revision")
                 removals = [*tables.removals(connection).values()]
                 segment = next(iter(tables.segments(connection, log, at)), None)
-                if segment is None:
-                    found = tables.unsealed(connection, log, ", ".join(stored), at, end, rows.CHUNK)
-            if segment is None:
-                if not found:
-                    return
-                part = rows.decoded(found, LOGS[log], stored)
-                at = part["seq"][-1]
-                yield part.select(names)
-                continue
-            try:
-                for part in self._segments.read(segment, at, end, columns, removals):
-                    if self.revision() != revision:
-                        break  # some of these rows may have been taken out: look again
-                    at = part["seq"][-1]
-                    yield part.select(names)
-                else:
-                    at = segment.last
-            except FileNotFoundError as error:
-                self._replaced([segment], error)
+                if segment is not None:
+                    return Step(revision, segment, removals, None)
+                found = tables.unsealed(connection, log, ", ".join(stored), at, end, rows.CHUNK)
+            return Step(revision, None, removals, rows.decoded(found, LOGS[log], stored))
+
+        with self._file.reading() as connection:
+            end = tables.last(connection, log) if to_seq is None else to_seq
+        yield from walk(self._segments, look, self.revision, self._replaced, (from_seq, end), names)
 
     def _replaced(self, used: Sequence[Segment], error: FileNotFoundError) -> None:
         """Pass over a segment that was replaced while it was read; refuse the loss of one that counts."""
@@ -200,9 +179,6 @@ class SQLiteStore(EventStore):
             tables.insert(connection, "exposures", values)
             for name, value in (marks or {}).items():
                 tables.mark(connection, name, value)
-
-    def exposures(self) -> pl.DataFrame:
-        return pl.concat([EXPOSURES.empty(), *self._scan("exposures")])
 
     def mark(self, name: str, value: str) -> None:
         with self._file.writing() as connection:

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.held_out import HoldOutConfig, learnable
 from recsys.recommender import Recommender, RecommenderConfig, dense_scores
 from recsys.sampling import sampler
 from recsys.training import TrainingConfig
@@ -49,11 +49,8 @@ class LightGCN(Recommender):
         from recsys.networks.lightgcn import LightGCNNetwork
 
         c = self.config
-        full = train.matrix(c.repeats)
-        known = np.flatnonzero(full.getnnz(axis=0))
-        matrix = full[:, known]
-        held = HeldOut.of(matrix, c.validation_users, c.seed) if c.patience else None
-        data = matrix if held is None else held.matrix
+        cut = c.validation_users if c.patience else None
+        known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         owner = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
         drawn_from = sampler("uniform", np.ones(len(known)))
         with training.reproducible(c.seed):

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.held_out import HoldOutConfig, learnable
 from recsys.recommender import Recommender, RecommenderConfig, dense_scores
 from recsys.training import TrainingConfig
 
@@ -41,11 +41,8 @@ class MultVAE(Recommender):
         from recsys.networks.mult_vae import MultVAENetwork
 
         c = self.config
-        full = train.matrix(c.repeats)
-        known = np.flatnonzero(full.getnnz(axis=0))
-        matrix = full[:, known]
-        held = HeldOut.of(matrix, c.validation_users, c.seed) if c.patience else None
-        data = matrix if held is None else held.matrix
+        cut = c.validation_users if c.patience else None
+        known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         data = data[np.diff(data.indptr) > 0]
         with training.reproducible(c.seed):
             network = MultVAENetwork(len(known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.held_out import HoldOutConfig, learnable
 from recsys.recommender import Recommender, RecommenderConfig, dense_scores
 from recsys.sampling import Negatives, sampler
 from recsys.training import TrainingConfig
@@ -45,11 +45,8 @@ class SimpleX(Recommender):
         from recsys.networks.simplex import SimpleXNetwork
 
         c = self.config
-        full = train.matrix(c.repeats)
-        known = np.flatnonzero(full.getnnz(axis=0))
-        matrix = full[:, known]
-        held = HeldOut.of(matrix, c.validation_users, c.seed) if c.patience else None
-        data = matrix if held is None else held.matrix
+        cut = c.validation_users if c.patience else None
+        known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         counts = np.diff(data.indptr)
         pairs = np.column_stack([np.repeat(np.arange(data.shape[0]), counts), data.indices])
         pairs = pairs[np.repeat(counts > 1, counts)]  # alone, an item has no mean of others
