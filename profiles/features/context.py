@@ -70,6 +70,11 @@ class Context:
         return -bits
 
     @cached_property
+    def about(self) -> np.ndarray:
+        """Surprise, percentile, price and since of each item side by side: one look at an item finds them."""
+        return np.column_stack([self.surprise, self.percentile, self.price, self.since])
+
+    @cached_property
     def values(self) -> sparse.csr_matrix:
         """Which item has which value of all attributes, side by side: one look at an item finds them all."""
         return sparse.hstack([attribute.items for attribute in self.attributes.values()], format="csr")

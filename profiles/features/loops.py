@@ -13,70 +13,6 @@ ROOM = 16  # values an event made room for; more are made room for when they com
 
 
 @compiled
-def opens_visit(starts: Array, time: Array, session: Array, longest: float, opens: Array) -> None:
-    """Tell in `opens` which events begin a visit: `Past.opens_session` states the rule.
-
-    `longest` pause within a visit in microseconds; a session of 0 names none.
-    """
-    named = np.uint64(0)  # what the visit was called last
-    user = 0
-    for at in range(len(time)):
-        if user < len(starts) and at == starts[user]:
-            user += 1
-            begins = True
-        elif session[at] != 0 and session[at - 1] != 0:
-            begins = session[at] != session[at - 1]
-        elif time[at] - time[at - 1] > longest:
-            begins = True
-        else:
-            begins = session[at] != 0 and named != 0 and session[at] != named
-        if begins:
-            named = np.uint64(0)
-        if session[at] != 0:
-            named = session[at]
-        opens[at] = begins
-
-
-@compiled
-def touches(starts: Array, item: Array, first: Array, last: Array) -> None:
-    """Tell in `first` and `last`, both false, which events are a user's first and last with their item.
-
-    A hash table of the user's own items, so that it stays in the cache however large the catalogue.
-    """
-    longest = 0
-    for user in range(len(starts)):
-        end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        longest = max(longest, end - starts[user])
-    size = 1
-    while size < 2 * longest:
-        size *= 2
-    held = np.empty(size, np.int32)
-    latest = np.empty(size, np.int64)
-    for user in range(len(starts)):
-        begin = starts[user]
-        end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        slots = 1
-        while slots < 2 * (end - begin):
-            slots *= 2
-        held[:slots] = -1
-        for at in range(begin, end):
-            if item[at] < 0:
-                continue
-            slot = ((np.uint64(item[at]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & np.uint64(
-                slots - 1
-            )
-            while held[slot] >= 0 and held[slot] != item[at]:
-                slot = (slot + np.uint64(1)) & np.uint64(slots - 1)
-            if held[slot] < 0:
-                held[slot] = item[at]
-                first[at] = True
-            else:
-                last[latest[slot]] = False
-            latest[slot] = at
-            last[at] = True
-
-
-@compiled
 def decayed(starts: Array, time: Array, weight: Array, half_life: float, found: Array) -> None:
     """Set `found` to each event's weight, halved for every `half_life` to the user's latest that has one."""
     for user in range(len(starts)):
@@ -110,19 +46,33 @@ def added_up(
     found, sums = np.empty(room, np.int32), np.empty(room, np.float64)
     total, met = np.zeros(width, np.float64), np.empty(width + 1, np.int32)
     owner, filled = np.empty(width, np.int32), np.zeros(attributes, np.int64)  # of a value; places taken
+    longest = 0
+    for user in range(len(starts)):
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        longest = max(longest, end - starts[user])
+    begins, ends, fetched = np.empty((3, longest), np.int32)
+    heavy = np.empty(longest)
     for attribute in range(attributes):
         owner[bounds[attribute] : bounds[attribute + 1]] = attribute
     n = segment = 0
     for user in range(len(starts)):
         end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        many = 0
+        # Every item is looked up, and then its first value, before anything depends on them: the waits for
+        # memory overlap.
+        weighted = many = 0
         for at in range(starts[user], end):
-            if weight[at] > 0:
-                for place in range(indptr[item[at]], indptr[item[at] + 1]):
-                    value = values[place]
-                    met[many] = value  # kept where it is new; there is no branch to guess
-                    many += total[value] == 0
-                    total[value] += weight[at]
+            row = max(item[at], 0)
+            begins[weighted], ends[weighted] = indptr[row], indptr[min(row + 1, len(indptr) - 1)]
+            heavy[weighted] = weight[at]
+            weighted += weight[at] > 0
+        for event in range(weighted):
+            fetched[event] = values[begins[event]] if begins[event] < len(values) else 0
+        for event in range(weighted):
+            for place in range(begins[event], ends[event]):
+                value = values[place]
+                met[many] = value  # kept where it is new; there is no branch to guess
+                many += total[value] == 0
+                total[value] += heavy[event]
         if n + many > room:
             room = max(2 * room, n + many)
             found = np.append(found, np.empty(room - len(found), np.int32))
@@ -160,9 +110,12 @@ def strongest(
         total = prior
         for at in range(first[user], last[user]):
             total += sums[at]
-        begin = n
+        begin, least = n, -1.0  # nothing below this is among the largest; no division finds that out
         for at in range(first[user], last[user]):
-            own = (sums[at] + prior * share[values[at] - low]) / total
+            above = sums[at] + prior * share[values[at] - low]
+            if above < least:
+                continue
+            own = above / total
             if n - begin == keep:
                 if not np.float32(own) > np.float32(shares[n - 1]):
                     continue
@@ -173,6 +126,8 @@ def strongest(
                 place -= 1
             shares[place], best[place] = own, values[at] - low
             n += 1
+            if n - begin == keep:
+                least = shares[n - 1] * total * (1 - 1e-6)
         kept[user + 1] = n
     return kept, best[:n], shares[:n]
 

@@ -146,8 +146,8 @@ class ProfileBuild:
             past = Past(events.users(first, last), self.as_of, context, self.config, self.interactions)
             columns = [feature.column(name, past) for name, feature in features.items()]
             blocks.append(pl.DataFrame([user_ids[first:last].alias("user_id"), *columns]))
-            met.append(past.touches[0])
-            opens.append(past.opens_session)
+            met.append(past.tastes.first)
+            opens.append(past.visits.opens)
         pl.concat(blocks).sort("user_id").write_ipc(path)
         return totals.part(events, np.concatenate(met), np.concatenate(opens), self._codes(user_ids)), path
 
