@@ -3,10 +3,12 @@
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.warm import beginning
 
 
 class ALSConfig(RecommenderConfig):
@@ -14,6 +16,7 @@ class ALSConfig(RecommenderConfig):
     l2: PositiveFloat = Field(0.05, description="ridge penalty on both")
     alpha: PositiveFloat = Field(1.0, description="confidence of an interaction is alpha times its weight")
     iterations: PositiveInt = Field(15, description="alternations")
+    update_iterations: PositiveInt = Field(3, description="alternations of an update")
     seed: NonNegativeInt = Field(0, description="of the starting vectors")
 
 
@@ -32,18 +35,28 @@ class ALS(Recommender):
     gram: np.ndarray  # (d, d) float64: Y'Y
 
     def _fit(self, train: Dataset) -> None:
+        self._alternate(train.matrix(self.config.repeats))
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix = train.matrix(self.config.repeats)
+        self._alternate(matrix, beginning(self.factors, rows, matrix))
+
+    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> None:
+        """Learn from (users, items), from first item vectors if there are some."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         config = self.config
-        matrix = train.matrix(config.repeats)
         with single_blas():
             model = AlternatingLeastSquares(
                 factors=config.factors,
                 regularization=config.l2,
                 alpha=config.alpha,
-                iterations=config.iterations,
+                iterations=config.iterations if start is None else config.update_iterations,
                 random_state=config.seed,
             )
+            if start is not None:  # users are solved for first, so that they need no beginning of theirs
+                model.item_factors = start
+                model.user_factors = np.zeros((matrix.shape[0], config.factors), np.float32)
             model.fit(matrix, show_progress=False)
         factors = np.asarray(model.item_factors, np.float32)
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)

@@ -9,6 +9,7 @@ from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
 from recsys.recommender import Recommender, RecommenderConfig, dense_scores
 from recsys.training import TrainingConfig
+from recsys.warm import beginning
 
 
 class MultVAEConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
@@ -35,17 +36,29 @@ class MultVAE(Recommender):
     state = ("factors", "reading", "weights")
     factors: np.ndarray  # (items, hidden + 1) float32: output weights, the bias last; NaN rows if untouched
     reading: np.ndarray  # (items, hidden) float32: weights of the first layer; 0 if untouched
-    weights: dict[str, np.ndarray]  # of the small layers between
+    weights: dict[str, np.ndarray]  # of the small layers between, and the steps taken
 
     def _fit(self, train: Dataset) -> None:
+        self._train(train, self.config)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix = train.matrix(self.config.repeats)
+        both = np.hstack([self.factors, self.reading])
+        start = beginning(both, rows, matrix)
+        self._train(train, self.config if start is None else training.of_update(self.config), start)
+
+    def _train(self, train: Dataset, c: MultVAEConfig, start: np.ndarray | None = None) -> None:
+        """Learn, from first rows of `factors` and `reading` side by side and `weights`, if there are some."""
         from recsys.networks.mult_vae import MultVAENetwork
 
-        c = self.config
         cut = c.validation_users if c.patience else None
         known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         data = data[np.diff(data.indptr) > 0]
         with training.reproducible(c.seed):
             network = MultVAENetwork(len(known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)
+        if start is not None:
+            output, bias, read = np.split(start[known], [c.hidden, c.hidden + 1], 1)
+            network.begin(output, bias, read, self.weights)
         training.train(
             training.Task(
                 network,
@@ -62,7 +75,6 @@ class MultVAE(Recommender):
         self.factors[known] = np.column_stack([state.pop("output.weight"), state.pop("output.bias")])
         self.reading = np.zeros((len(train.items), c.hidden), np.float32)
         self.reading[known] = state.pop("read.weight")
-        del state["step"]
         self.weights = state
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:

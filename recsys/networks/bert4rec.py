@@ -37,6 +37,7 @@ class BERT4RecNetwork(nn.Module):
     """Positions count from the end, so that the mask after the newest token is always at the same place."""
 
     tied = True
+    per_item: tuple[str, ...] = ("items.weight", "bias")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ class CaserNetwork(nn.Module):
     """Every place of a row at once: the window of a place is the `window` tokens up to it, zeros before."""
 
     tied = False
+    per_item: tuple[str, ...] = ("items.weight", "output.weight", "bias")
 
     def __init__(
         self,

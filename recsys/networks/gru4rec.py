@@ -11,6 +11,7 @@ class GRU4RecNetwork(nn.Module):
     """Right-padded rows: a recurrent state never sees what comes after, so padding does not reach it."""
 
     tied = True
+    per_item: tuple[str, ...] = ("items.weight", "bias")
 
     def __init__(self, items: int, factors: int, layers: int, dropout: float, criterion: Criterion) -> None:
         super().__init__()

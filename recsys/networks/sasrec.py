@@ -37,6 +37,7 @@ class SASRecNetwork(nn.Module):
     """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
 
     tied = True
+    per_item: tuple[str, ...] = ("items.weight",)
 
     def __init__(
         self,
