@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from recsys import training
 from recsys.dataset import Dataset, Histories, Queries, Repeats
-from recsys.recommender import dense_scores
 
 if TYPE_CHECKING:
     import torch
@@ -217,6 +216,7 @@ class Sequential:
     cost: ClassVar[str] = "gradient"
     needs: ClassVar[str] = "order"
     state: ClassVar[tuple[str, ...]] = ("factors", "weights")
+    products: ClassVar[str] = "factors"
     bfloat16: ClassVar[bool] = False  # whether autocast is worth it on a CPU too
     factors: np.ndarray  # (items, d) float32, the output table; NaN rows for items that were not learned
     weights: Weights
@@ -234,7 +234,7 @@ class Sequential:
         fitted = fit(train, self.config, self._build, self.bfloat16)
         self.factors, self.weights = fitted.factors, fitted.weights
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         import torch
 
         known = np.flatnonzero(~np.isnan(self.factors[:, 0]))
@@ -245,7 +245,7 @@ class Sequential:
             batch = data.padded(asked, self.config.max_length)
             with torch.inference_mode():
                 users[asked] = self._network.query(batch.tokens, batch.lengths).numpy()
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users
 
 
 def _held_out(data: Tokens, users: int, seed: int) -> tuple[Tokens, tuple[np.ndarray, np.ndarray] | None]:

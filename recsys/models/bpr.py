@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 
 
 class BPRConfig(RecommenderConfig):
@@ -32,6 +32,7 @@ class BPR(Recommender):
     cost = "factors"
     config: BPRConfig
     state = ("factors", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched
     map: np.ndarray  # (2 d + 1, d) float64
 
@@ -67,7 +68,6 @@ class BPR(Recommender):
         total = past @ self.factors[learned, :-1].astype(np.float64)
         return np.hstack([total / np.sqrt(count), total / count, np.ones_like(count)])
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         users = self._features(queries.matrix(self.config.repeats)) @ self.map
-        users = np.column_stack([users, np.ones(len(users))])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return np.column_stack([users, np.ones(len(users))])
