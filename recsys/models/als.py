@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.warm import beginning
 
 
@@ -31,6 +31,7 @@ class ALS(Recommender):
     cost = "factors"
     config: ALSConfig
     state = ("factors", "gram")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32; NaN rows for items nobody touched
     gram: np.ndarray  # (d, d) float64: Y'Y
 
@@ -72,10 +73,10 @@ class ALS(Recommender):
         solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)
         return solved if len(y) else np.full(len(self.gram), np.nan)
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         users = np.full((len(queries), self.factors.shape[1]), np.nan, np.float32)
         for row in np.flatnonzero(np.diff(x.indptr)):
             at = slice(x.indptr[row], x.indptr[row + 1])
             users[row] = self._user(x.indices[at], x.data[at])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.warm import beginning
 
 
@@ -34,6 +34,7 @@ class BPR(Recommender):
     cost = "factors"
     config: BPRConfig
     state = ("factors", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched
     map: np.ndarray  # (2 d + 1, d) float64
 
@@ -71,10 +72,9 @@ class BPR(Recommender):
             self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
         self.factors = factors
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         users = _features(queries.matrix(self.config.repeats), self.factors) @ self.map
-        users = np.column_stack([users, np.ones(len(users))])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return np.column_stack([users, np.ones(len(users))])
 
 
 def _features(x: csr_matrix, factors: np.ndarray) -> np.ndarray:

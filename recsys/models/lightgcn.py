@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import sampler
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
@@ -43,6 +43,7 @@ class LightGCN(Recommender):
     cost = "gradient"
     config: LightGCNConfig
     state = ("factors", "folding", "first")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nobody touched
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
     first: np.ndarray  # (items, d) float32: layer 0, where an update begins; NaN rows alike
@@ -98,11 +99,11 @@ class LightGCN(Recommender):
         self.factors[known], self.folding[known] = read()
         self.first[known] = network.items.detach().numpy()
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         learned = (~np.isnan(self.factors[:, 0])).astype(np.float32)
-        users = _users(csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape), self.folding)
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        past = csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape)
+        return _users(past, self.folding)
 
 
 def _users(x: csr_matrix, folding: np.ndarray) -> np.ndarray:
