@@ -32,6 +32,10 @@ class ALS(Recommender):
     gram: np.ndarray  # (d, d) float64: Y'Y
 
     def _fit(self, train: Dataset) -> None:
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         config = self.config
@@ -49,6 +53,7 @@ class ALS(Recommender):
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)
         factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
         self.factors = factors
+        return np.asarray(model.user_factors, np.float32)
 
     def _user(self, items: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Solve the normal equations of one history, (d,) float64."""

@@ -36,6 +36,10 @@ class BPR(Recommender):
     map: np.ndarray  # (2 d + 1, d) float64
 
     def _fit(self, train: Dataset) -> None:
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d + 1): papers score with them."""
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         c = self.config
@@ -56,6 +60,7 @@ class BPR(Recommender):
             gram = f.T @ f + c.map_l2 * np.eye(f.shape[1])
             users = np.asarray(model.user_factors[:, : c.factors], np.float64)
             self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
+        return np.asarray(model.user_factors, np.float32)
 
     def _features(self, x: csr_matrix) -> np.ndarray:
         """Return f of histories, (n, 2 d + 1) float64; NaN rows without a learned item."""

@@ -46,6 +46,10 @@ class LightGCN(Recommender):
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
 
     def _fit(self, train: Dataset) -> None:
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
         from recsys.networks.lightgcn import LightGCNNetwork
 
         c = self.config
@@ -84,6 +88,8 @@ class LightGCN(Recommender):
         self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.folding = np.zeros((len(train.items), c.factors), np.float32)
         self.factors[known], self.folding[known] = read()
+        users: np.ndarray = network().detach()[: data.shape[0]].cpu().numpy()
+        return users
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
