@@ -36,14 +36,18 @@ class ALS(Recommender):
     gram: np.ndarray  # (d, d) float64: Y'Y
 
     def _fit(self, train: Dataset) -> None:
-        self._alternate(train.matrix(self.config.repeats))
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._alternate(train.matrix(self.config.repeats))
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         matrix = train.matrix(self.config.repeats)
         self._alternate(matrix, beginning(self.factors, rows, matrix))
 
-    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> None:
-        """Learn from (users, items), from first item vectors if there are some."""
+    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors if there are some; returns the users'."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         config = self.config
@@ -63,6 +67,7 @@ class ALS(Recommender):
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)
         factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
         self.factors = factors
+        return np.asarray(model.user_factors, np.float32)
 
     def _user(self, items: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Solve the normal equations of one history, (d,) float64."""

@@ -39,14 +39,21 @@ class BPR(Recommender):
     map: np.ndarray  # (2 d + 1, d) float64
 
     def _fit(self, train: Dataset) -> None:
-        self._descend(train.matrix(self.config.repeats))
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d + 1)): papers score with them."""
+        return self._descend(train.matrix(self.config.repeats))
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         matrix = train.matrix(self.config.repeats)
         self._descend(matrix, beginning(self.factors, rows, matrix))
 
-    def _descend(self, matrix: csr_matrix, start: np.ndarray | None = None) -> None:
-        """Learn from (users, items), from first item vectors and the users they map to, if there are some."""
+    def _descend(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors and the users they map to, if there are some.
+
+        Returns the users' vectors.
+        """
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         c = self.config
@@ -71,6 +78,7 @@ class BPR(Recommender):
             users = np.asarray(model.user_factors[:, : c.factors], np.float64)
             self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
         self.factors = factors
+        return np.asarray(model.user_factors, np.float32)
 
     def _users(self, queries: Queries) -> np.ndarray:
         users = _features(queries.matrix(self.config.repeats), self.factors) @ self.map

@@ -49,14 +49,21 @@ class LightGCN(Recommender):
     first: np.ndarray  # (items, d) float32: layer 0, where an update begins; NaN rows alike
 
     def _fit(self, train: Dataset) -> None:
-        self._train(train, self.config)
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._train(train, self.config)
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         start = beginning(self.first, rows, train.matrix(self.config.repeats))
         self._train(train, self.config if start is None else training.of_update(self.config), start)
 
-    def _train(self, train: Dataset, c: LightGCNConfig, start: np.ndarray | None = None) -> None:
-        """Learn, from first item vectors if there are some; users then begin with 0, as in a query."""
+    def _train(self, train: Dataset, c: LightGCNConfig, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn, from first item vectors if there are some; users then begin with 0, as in a query.
+
+        Returns the users' vectors.
+        """
         from recsys.networks.lightgcn import LightGCNNetwork
 
         cut = c.validation_users if c.patience else None
@@ -98,6 +105,8 @@ class LightGCN(Recommender):
         self.first = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.factors[known], self.folding[known] = read()
         self.first[known] = network.items.detach().numpy()
+        users: np.ndarray = network().detach()[: data.shape[0]].cpu().numpy()
+        return users
 
     def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
