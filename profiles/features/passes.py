@@ -183,24 +183,36 @@ class Spending(NamedTuple):
 
 
 @compiled
-def spending(bounds: Array, time: Array, spent: Array, as_of: int, windows: Array) -> Spending:
-    """Sum what each event spent."""
+def spending(
+    bounds: Array, kind: Array, time: Array, value: Array, money: Array, as_of: int, windows: Array
+) -> Spending:
+    """Sum what users spent: the values above 0 of the kinds that are `money`."""
     users = len(bounds) - 1
     orders, first, last = np.zeros((3, users), np.int64)
     sums, most = np.zeros((len(windows) + 1, users)), np.zeros(users)
     for user in range(users):
         for at in range(bounds[user], bounds[user + 1]):
-            if spent[at] > 0:
+            if money[kind[at]] and value[at] > 0:
                 if orders[user] == 0:
                     first[user] = time[at]
                 last[user] = time[at]
                 orders[user] += 1
-                most[user] = max(most[user], spent[at])
-                sums[-1, user] += spent[at]
+                most[user] = max(most[user], value[at])
+                sums[-1, user] += value[at]
                 for window in range(len(windows)):
                     if as_of - time[at] < windows[window]:
-                        sums[window, user] += spent[at]
+                        sums[window, user] += value[at]
     return Spending(orders, sums, most, first, last)
+
+
+@compiled
+def weights(item: Array, kind: Array, value: Array, table: Array, least: Array) -> Array:
+    """Return each event's weight: that of its kind; 0 without an item or with a value below the least."""
+    found = np.empty(len(item))
+    for at in range(len(item)):
+        enough = least[kind[at]] != least[kind[at]] or value[at] >= least[kind[at]]
+        found[at] = table[kind[at]] if item[at] >= 0 and enough else 0.0
+    return found
 
 
 class Tastes(NamedTuple):

@@ -160,23 +160,21 @@ class Past:
     # Money and taste
 
     @cached_property
-    def spent(self) -> np.ndarray:
-        """What each event spent: its value where its type is money, else 0."""
-        money = np.isin(np.array([*self.context.event_types, ""]), self.config.spend_types)
-        return np.where(money[self.events.kind] & (self.events.value > 0), self.events.value, 0.0)
+    def money(self) -> np.ndarray:
+        """Which kinds are money: a value above 0 of one is spent."""
+        return np.isin(np.array([*self.context.event_types, ""]), self.config.spend_types)
 
     @cached_property
     def spending(self) -> passes.Spending:
         """What each user spent."""
-        windows = np.array(SPENDING_DAYS) * DAY
-        return passes.spending(self.bounds, self.events.time, self.spent, self.as_of, windows)
+        e, windows = self.events, np.array(SPENDING_DAYS) * DAY
+        return passes.spending(self.bounds, e.kind, e.time, e.value, self.money, self.as_of, windows)
 
     @cached_property
     def weight(self) -> np.ndarray:
         """How much each event says for its item, before decay."""
-        weight = weights_of(self.events.kind, self.events.value, self.context.event_types, self.interactions)
-        weight[~self.named] = 0.0
-        return weight
+        tables = weights_of(self.context.event_types, self.interactions)
+        return passes.weights(self.events.item, self.events.kind, self.events.value, *tables)
 
     @cached_property
     def strength(self) -> np.ndarray:

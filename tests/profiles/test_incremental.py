@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from profiles import manifest
-from profiles.features import FeaturesConfig, history, profile_build
+from profiles.features import FeaturesConfig, history
 from profiles.features.context import Context
 from profiles.interactions import InteractionsConfig
 from profiles.schema import EVENTS, ITEMS, USERS, ContractError
@@ -182,7 +182,6 @@ def test_it_equals_a_build_of_everything(chunks: list[Row], partition: int, buff
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(history, "PARTITION", partition)
         patch.setattr(history, "BUFFER", buffer)
-        patch.setattr(profile_build, "BLOCK", 5)
         root, store, count = Path(folder), SQLiteStore(Path(folder) / "events.db"), 0
         there: list[Row] = []
         for number, chunk in enumerate(chunks):
