@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout, attention
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -20,13 +21,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(factors)
         self.widen = nn.Linear(factors, width)
         self.narrow = nn.Linear(width, factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         b, length, d = x.shape
         split = self.qkv(self.norm(x)).view(b, length, 3, self.heads, d // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
-        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        attended = attention(q, k, v)
         x = x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d)))
         wide = functional.relu(self.widen(self.norm2(x)))
         mixed: Tensor = x + self.dropout(self.narrow(wide))
@@ -36,7 +37,6 @@ class Block(nn.Module):
 class SASRecNetwork(nn.Module):
     """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
 
-    tied = True
     per_item: tuple[str, ...] = ("items.weight",)
 
     def __init__(
@@ -49,13 +49,16 @@ class SASRecNetwork(nn.Module):
         width: int,
         dropout: float,
         criterion: Criterion,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
+        self.temperature = temperature
+        self.tied = temperature is None
         self.items = embedding(items, factors)
         self.positions = embedding(max_length, factors)
         self.blocks = nn.ModuleList(Block(factors, heads, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -67,11 +70,12 @@ class SASRecNetwork(nn.Module):
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)
-        return normed
+        return normed if self.temperature is None else functional.normalize(normed, dim=-1) / self.temperature
 
     def table(self) -> Tensor:
-        """Return the item table, (n, d)."""
-        return self.items.weight
+        """Return the item table, (n, d); of unit length where scores are cosines."""
+        table = self.items.weight
+        return table if self.temperature is None else functional.normalize(table, dim=-1)
 
     def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the state after the newest token, (b, d)."""
