@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks.gowalla_cut import latest, places
 from benchmarks.process import ROOT, Failed, Figures, NotReached, Task
 from benchmarks.report import Benchmark, Plan, Row
 from benchmarks.transductive import KINDS, transductive
@@ -89,11 +90,11 @@ def split(data: Path, seed: int | None, quick: bool) -> tuple[pl.DataFrame, pl.D
         )
     if seed is None:
         return train, test
-    drawn = train.with_columns(drawn=pl.Series(np.random.default_rng(seed).random(len(train))))
-    place = pl.col("drawn").rank("ordinal").over("user_id")
-    out = place <= (HELD_OUT * pl.len().over("user_id")).round()
-    cut = drawn.with_columns(out=out).drop("drawn")
-    return cut.filter(~pl.col("out")).drop("out"), cut.filter("out").drop("out")
+    users, items = (train[name].str.slice(1).cast(pl.Int32).to_numpy() for name in ("user_id", "item_id"))
+    born = pl.read_parquet(data / "gowalla" / "item_list.parquet").sort("remap_id")["org_id"].cast(int)
+    unit = places(users, items, (int(users.max()) + 1, len(born)))
+    out = pl.Series(latest(users, items, born.to_numpy(), unit, HELD_OUT, seed))
+    return train.filter(~out), train.filter(out)
 
 
 def trial(data: str, kept: str, name: str, config: Config, seed: int | None, quick: bool) -> Figures:

@@ -25,6 +25,8 @@ def data(tmp_path):
     (tmp_path / "gowalla").mkdir()
     pairs.filter(~asked).write_parquet(tmp_path / "gowalla" / "train.parquet")
     pairs.filter(asked).write_parquet(tmp_path / "gowalla" / "test.parquet")
+    ids = pl.DataFrame({"org_id": [str(10 * item) for item in range(80)], "remap_id": range(80)})
+    ids.write_parquet(tmp_path / "gowalla" / "item_list.parquet")
     gowalla.interactions.cache_clear()
     return tmp_path
 
