@@ -45,6 +45,7 @@ NEEDS = {
     "order": "interactions in order of time",
     "labels": "categories or tags of the items",
     "texts": "texts or titles of the items",
+    "vectors": "vectors of the items that you bring",
 }
 
 

@@ -12,6 +12,7 @@ from recsys.models.caser import Caser
 from recsys.models.category_popularity import CategoryPopularity
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
+from recsys.models.content_vectors import ContentVectors
 from recsys.models.covisitation import Covisitation
 from recsys.models.ease import EASE
 from recsys.models.graph_filter import GraphFilter
@@ -38,6 +39,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "category_popularity": CategoryPopularity,
     "content_tags": ContentTags,
     "content_text": ContentText,
+    "content_vectors": ContentVectors,
     "covisitation": Covisitation,
     "ease": EASE,
     "graph_filter": GraphFilter,
