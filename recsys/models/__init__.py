@@ -10,6 +10,7 @@ from recsys.models.bert4rec import BERT4Rec
 from recsys.models.bpr import BPR
 from recsys.models.caser import Caser
 from recsys.models.category_popularity import CategoryPopularity
+from recsys.models.content_attributes import ContentAttributes
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
 from recsys.models.content_vectors import ContentVectors
@@ -37,6 +38,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "bpr": BPR,
     "caser": Caser,
     "category_popularity": CategoryPopularity,
+    "content_attributes": ContentAttributes,
     "content_tags": ContentTags,
     "content_text": ContentText,
     "content_vectors": ContentVectors,

@@ -56,7 +56,8 @@ STATE_WITHOUT_REPEATS = {
     "category_popularity": "counts interactions, not pairs; its queries are tested in test_order_oracles.py",
     "content_text": "learns nothing from interactions; its queries are tested in test_oracles.py",
     "content_tags": "learns nothing from interactions; its queries are tested in test_order_oracles.py",
-    "content_vectors": "learns nothing from interactions; its queries are tested in test_content_models.py",
+    "content_attributes": "learns nothing from interactions; queries: test_content_models.py",
+    "content_vectors": "learns nothing from interactions; queries: test_content_models.py",
     "random": "learns nothing",
     "association_rules": "counts users of a pair, not weights",
 }

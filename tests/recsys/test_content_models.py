@@ -1,8 +1,11 @@
 """What knows items by their content, against slow versions of themselves, and what is new among them."""
 
 from dataclasses import replace
+from itertools import pairwise
+from math import log as ln
 
 import numpy as np
+import polars as pl
 import pytest
 
 from profiles.schema import ContractError
@@ -74,3 +77,83 @@ def test_content_vectors_reads_the_file_it_is_told_to(lopsided):
     timeless = replace(both, timeless=True)
     with pytest.raises(NotApplicableError, match="half_life_days needs times"):
         fit("content_vectors", timeless, vectors="one", half_life_days=2)
+
+
+# Attributes
+
+
+def described(world):
+    """Return the world's data, its items with a maker, a price, an age group and some facets."""
+    random = np.random.default_rng(5)
+    attributes = world.catalogue.attributes.with_columns(
+        brand=pl.Series([None if n == 4 else f"brand {n % 3}" for n in range(14)]),
+        price=pl.Series([None if n == 2 else float(random.lognormal(2, 1)) for n in range(14)]),
+        age=pl.Series([n % 2 * 12 for n in range(14)]),
+        facets=pl.Series([["old", "big", "old"] if n < 3 else [f"brand {n % 3}"] for n in range(14)]),
+    ).with_columns(categories=pl.lit(None, pl.List(pl.String)))
+    return replace(world.train, catalogue=replace(world.catalogue, attributes=attributes))
+
+
+@pytest.mark.parametrize("half_life", [None, 4.0])
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_attributes_by_loops(repeats, half_life, lopsided):
+    train = described(lopsided)
+    rows = train.catalogue.attributes.to_dicts()
+    prices = sorted(row["price"] for row in rows if row["price"] is not None)
+    edges = [np.quantile(prices, share) for share in (1 / 3, 2 / 3)]
+    own = [
+        {("facets", facet) for facet in row["facets"]}
+        | {("brand", row["brand"]), ("age", row["age"])}
+        | ({("price", sum(row["price"] >= edge for edge in edges))} if row["price"] is not None else set())
+        for row in rows
+    ]
+    own = [{label for label in has if label[1] is not None} for has in own]
+    names = sorted(set().union(*own), key=str)
+    v = np.zeros((14, len(names)))
+    for item, has in enumerate(own):
+        for label in has:
+            v[item, names.index(label)] = ln(15 / (1 + sum(label in other for other in own))) + 1
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    x = lopsided.train.matrix(repeats).toarray().astype(float)
+    if half_life is not None:
+        x *= 0.5 ** (newest_ages(lopsided) / half_life)
+    expected = (x @ v) / np.linalg.norm(x @ v, axis=1, keepdims=True) @ v.T
+    model = fit("content_attributes", train, repeats=repeats, bands=3, half_life_days=half_life)
+    scores = model.score(lopsided.queries())
+    np.testing.assert_allclose(scores, np.where(expected == 0, np.nan, expected), rtol=1e-4)
+    query = lopsided.queries().part(3, 4)
+    history, parts = model.influence(query, np.arange(14))
+    for item, part in zip(history, parts, strict=True):
+        np.testing.assert_allclose(
+            part, x[3, item] * v[item] @ v.T / np.linalg.norm(x[3] @ v), rtol=1e-4, atol=1e-7
+        )
+    assert set(history) == set(np.flatnonzero(x[3]))
+
+
+def test_only_the_attributes_asked_for_are_read(lopsided):
+    train = described(lopsided)
+    model = fit("content_attributes", train, attributes=["brand"])
+    assert model.by_label.shape == (3, 14)
+    scores = model.score(lopsided.ask({"u": ["i01"]}))[0]
+    assert np.flatnonzero(~np.isnan(scores)).tolist() == [1, 7, 10, 13]  # i13 is new; i04 has no brand
+    with pytest.raises(ContractError, match=r"'colour' is none of the items' .*brand.*age"):
+        fit("content_attributes", train, attributes=["colour"])
+    with pytest.raises(ContractError, match="'title' is none of"):
+        fit("content_attributes", train, attributes=["title"])
+    bare = train.catalogue.attributes.select("item_id", "title", "available_from", "available_to")
+    bare = bare.with_columns(brand=pl.lit(None, pl.String))
+    with pytest.raises(NotApplicableError, match="no item has an attribute"):
+        fit("content_attributes", replace(train, catalogue=replace(train.catalogue, attributes=bare)))
+
+
+def test_a_number_falls_into_one_of_equally_many(lopsided):
+    train = described(lopsided)
+    bands = fit("content_attributes", train, attributes=["price"], bands=3).by_label
+    assert sorted(bands.getnnz(axis=1)) == [4, 4, 5]
+    price = train.catalogue.attributes["price"].to_numpy()
+    spans = sorted((price[row.indices].min(), price[row.indices].max()) for row in bands)
+    assert all(below[1] < above[0] for below, above in pairwise(spans))
+    odd = train.catalogue.attributes.with_columns(price=pl.Series([np.nan, np.inf, 5.0] + [1.0] * 11))
+    odd = replace(train, catalogue=replace(train.catalogue, attributes=odd))
+    found = fit("content_attributes", odd, attributes=["price"], bands=2).by_label
+    assert set(found.indices) == set(range(2, 14))
