@@ -5,8 +5,8 @@ since 1970 UTC, and a user is what they did: a query carries a history, never an
 label the answers).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -276,6 +276,7 @@ class Dataset:
     as_of: int  # microseconds: nothing later is in here
     vectors: np.ndarray | None = None  # (items, d) float32 of the items' texts; NaN rows where none
     timeless: bool = False  # times are only an order; decays and temporal splits refuse
+    brought: Mapping[str, np.ndarray] = field(default_factory=dict)  # by name, as `vectors`, of norm 1
 
     @property
     def items(self) -> Vocabulary:
@@ -290,6 +291,7 @@ class Dataset:
         as_of: datetime,
         vectors: np.ndarray | None = None,
         timeless: bool = False,
+        brought: Mapping[str, np.ndarray] | None = None,
     ) -> "Dataset":
         """Take the INTERACTIONS at or before `as_of`; a user with none of weight above 0 is no row."""
         past = INTERACTIONS.conform(interactions).filter(
@@ -297,7 +299,7 @@ class Dataset:
         )
         users = Vocabulary.of(past["user_id"])
         histories = Histories.of(past, users, catalogue.items)
-        return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless)
+        return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless, brought or {})
 
     def matrix(self, repeats: Repeats) -> csr_matrix:
         """Return (users, items) float32, one cell per pair."""
