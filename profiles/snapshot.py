@@ -137,6 +137,7 @@ def build(
                 items["item_id"],
                 facts | {"watermark": watermark, "revision": revision},
                 before,
+                (lambda name: origin.link(f"history/{name}", folder)) if origin else None,
                 advance,
             )
         items.write_parquet(folder / "items.parquet")
