@@ -1,5 +1,17 @@
 """USER_PROFILES and ITEM_PROFILES of a whole log, from its history, a partition of users at a time.
 
+Every build computes all columns of all users, also of those who did nothing since the last. Of these stay:
+counts and sums of all time, days, visits, habits, orders, touched and last items, and entropies and mean
+price while the catalogue stays. There move
+
+- with the moment: recencies and tenure, everything of a window, trend and explore_share;
+- with what others did: surprise, popularity_taste and popularity_spread, the spending band, top terms and
+  the affinities, which are smoothed by the log's shares.
+
+What stays is the cheap part: it comes from passes over the events that the moving columns need as well.
+The dearest of those, the decayed sums of values, would be more bytes to keep than the profiles are, and
+holds only while no item of the catalogue changes.
+
 Three walks over the history, each on all threads: the first learns what columns compare with (the
 context), the second computes every user's columns and adds up the items' totals, the third is over the
 items alone. Users are taken in blocks of about BLOCK events, which stay in the processor's cache.
