@@ -66,8 +66,14 @@ def test_profiles(quick: Run) -> None:
     assert peer["counted"] == peer["events"] == 20_000
     assert rows["polars"]["columns"] > rows["pandas"]["columns"] > 60
     assert rows["polars"]["users"] == rows["pandas"]["users"] == peer["users"] == 200
+    days = {name: rows.pop(name) for name in ("snapshot", "day")}
     for row in rows.values():
         sound(row, "seconds", "columns", "users")
+    for row in days.values():
+        sound(row, "seconds", "new_events")
+    assert days["snapshot"]["new_events"] == 20_000
+    assert 20 < days["day"]["new_events"] < 200
+    assert days["day"]["peer"] == "snapshot"
     ours = rows["full"]
     assert ours["peer"] == "duckdb_group_by"
     assert ours["seconds"] is None or ours["ratio"] == pytest.approx(peer["seconds"] / ours["seconds"])
