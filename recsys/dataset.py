@@ -6,7 +6,7 @@ label the answers).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -235,12 +235,13 @@ class Catalogue:
     ) -> Queries:
         """Ask about `ids` with these INTERACTIONS as their past.
 
-        Rows of weight 0 say nothing of taste, so they are no history; they are still seen. `seen` may
-        give another frame of what must not be shown again.
+        Rows of weight 0 or below say nothing for their item, so they are no history; they are still seen.
+        Unknown items are left out. `seen` may give another frame of what must not be shown again. Raises
+        ContractError for a weight that is no finite number.
         """
         labels = Vocabulary(pl.Series("id", list(ids), dtype=pl.String))
         moments = np.full(len(ids), microseconds(at), np.int64) if isinstance(at, datetime) else at
-        liked = interactions.filter(pl.col("weight") > 0)
+        liked = _liked(interactions)
         shown = interactions if seen is None else seen
         return Queries(
             len(self.items),
@@ -277,14 +278,32 @@ class Dataset:
         vectors: np.ndarray | None = None,
         timeless: bool = False,
     ) -> "Dataset":
-        """Take the INTERACTIONS at or before `as_of`; a user with none of weight above 0 is no row."""
-        past = INTERACTIONS.conform(interactions).filter(
-            (pl.col("timestamp") <= as_of) & (pl.col("weight") > 0)
-        )
+        """Take the INTERACTIONS at or before `as_of` of weight above 0, with items the catalogue holds.
+
+        A user with none of these is no row. Raises ContractError for a weight that is no finite number.
+        """
+        past = _liked(INTERACTIONS.conform(interactions)).filter(pl.col("timestamp") <= as_of)
         users = Vocabulary.of(past["user_id"])
         histories = Histories.of(past, users, catalogue.items)
+        held = np.diff(histories.offsets) > 0
+        if not held.all():
+            users = Vocabulary(users.ids.filter(pl.Series(held)))
+            histories = replace(histories, offsets=np.concatenate([[0], histories.offsets[1:][held]]))
         return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless)
 
     def matrix(self, repeats: Repeats) -> csr_matrix:
         """Return (users, items) float32, one cell per pair."""
         return self.histories.matrix(len(self.items), repeats)
+
+
+def _liked(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that speak for their item. NaN is above 0 to polars, so it is refused by name."""
+    weights = interactions["weight"]
+    if not weights.is_finite().all():
+        bad = interactions.filter(~weights.is_finite())
+        user, item, weight = bad.select("user_id", "item_id", "weight").row(0)
+        raise ContractError(
+            f"{len(bad)} interactions have a weight that is no finite number, such as {weight} of user "
+            f"{user!r} and item {item!r}; leave them out, or give them weight 0"
+        )
+    return interactions.filter(weights > 0)
