@@ -10,6 +10,7 @@ code, so that a table can be built in several runs.
 
 import argparse
 import ast
+import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -23,11 +24,11 @@ import polars as pl
 
 from benchmarks.process import ROOT, Failed, Figures, NotReached, Task
 from benchmarks.report import Benchmark, Plan, Row
+from benchmarks.transductive import KINDS, transductive
 from profiles import manifest
 from profiles.schema import INTERACTIONS, ITEMS, TIME
 from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.metrics import Context, measure
-from recsys.models import RECOMMENDERS
 from recsys.ranking import Ranked
 from recsys.recommender import NotApplicableError, as_frame
 from serving.blend import fit_weights, fuse
@@ -59,6 +60,7 @@ GRIDS: dict[str, Sequence[Config]] = {
     "graph_filter": [{}],
     "als": [{"factors": 128, "alpha": 10, "l2": 10}],
 }
+GRIDS |= transductive(GRIDS)
 MEMBERS = ("ease", "graph_filter", "rp3beta")
 FIGURES = ("recall@20", "ndcg@20", "fit_s", "rank_s")
 
@@ -103,7 +105,7 @@ def trial(data: str, kept: str, name: str, config: Config, seed: int | None, qui
     known, asked = split(Path(data), seed, quick)
     catalogue = Catalogue.of(ITEMS.empty(), interactions(Path(data), "train"), AS_OF)
     train = Dataset.of(known, catalogue, AS_OF, timeless=True)
-    kind = RECOMMENDERS[name]
+    kind = KINDS[name]
     begun = time.perf_counter()
     try:
         model = kind(kind.config_class(**config)).fit(train)
@@ -209,15 +211,15 @@ def _lists(place: Path) -> Ranked:
 
 def _place(kept: Path, name: str, config: Config, seed: int | None, quick: bool) -> Path:
     """Return the folder of a trial, named by all it depends on."""
-    code = [manifest.sha256(path) for path in _sources(Path("recsys") / "models" / f"{name}.py")]
+    code = [manifest.sha256(path) for path in _sources(Path(inspect.getfile(KINDS[name])))]
     key = manifest.content_key(name, dict(config), seed, quick, HELD_OUT, DEPTH, code)
     return kept / "trials" / f"{name}-{key}"
 
 
 @cache
 def _sources(file: Path) -> list[Path]:
-    """Return a file of recsys and all it imports from there, sorted."""
-    found, left = set[Path](), {ROOT / file}
+    """Return a file and all it imports from recsys, sorted."""
+    found, left = set[Path](), {file}
     while left:
         path = left.pop()
         if path in found or not path.exists():

@@ -22,11 +22,11 @@ import polars as pl
 
 from benchmarks.process import Figures, NotReached, Task
 from benchmarks.report import Benchmark, Plan, Row, count
+from benchmarks.transductive import KINDS, transductive
 from profiles.schema import INTERACTIONS, ITEMS, TIME
 from recsys import training
 from recsys.dataset import Catalogue, Dataset
 from recsys.evaluation import EvaluationConfig, measure_split, queries
-from recsys.models import RECOMMENDERS
 from recsys.recommender import Recommender
 from recsys.split import Split, splits
 
@@ -58,6 +58,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
     "bert4rec": [{**SEQUENCES, "patience": 20}],
     "sasrec": [{**SEQUENCES, "factors": f} for f in (64, 128)],
 }
+CHOICES |= transductive(CHOICES)
 
 
 def last(data: str, recommender: str, choices: str, users: int, epochs: int) -> Figures:
@@ -116,7 +117,7 @@ def cut(log: pl.DataFrame, catalogue: Catalogue) -> Split:
 
 def fit(recommender: str, settings: Mapping[str, Any], split: Split) -> Any:
     """Return a function of the catalogue that fits on a split's train."""
-    kind = RECOMMENDERS[recommender]
+    kind = KINDS[recommender]
     model = kind(kind.config_class(**settings))
     return lambda catalogue: model.fit(Dataset.of(split.train, catalogue, split.at, timeless=True))
 

@@ -16,6 +16,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from profiles.schema import INTERACTIONS, ITEMS, TIME, ContractError, microseconds
+from recsys.ranking import Barred
 
 Repeats = Literal["binary", "sum", "log", "last"]
 ALWAYS = np.iinfo(np.int64).max
@@ -117,12 +118,10 @@ class Histories:
         """The row each interaction belongs to, (interactions,) int64."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Histories":
-        """Return rows start..stop-1, followed by empty rows up to `padded_to` rows."""
+    def part(self, start: int, stop: int) -> "Histories":
+        """Return rows start..stop-1."""
         first, last = self.offsets[start], self.offsets[stop]
         offsets = self.offsets[start : stop + 1] - first
-        if padded_to is not None:
-            offsets = np.pad(offsets, (0, padded_to - (stop - start)), mode="edge")
         return Histories(offsets, self.items[first:last], self.weights[first:last], self.times[first:last])
 
     def matrix(self, items: int, repeats: Repeats) -> csr_matrix:
@@ -168,26 +167,22 @@ class Queries:
         """Return the histories as (n, items) float32, the same function fit used."""
         return self.histories.matrix(self.items, repeats)
 
-    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Queries":
-        """Return queries start..stop-1, padded with queries that have nothing."""
-        pad = 0 if padded_to is None else padded_to - (stop - start)
-        vectors = self.vectors
-        if vectors is not None:
-            vectors = np.pad(vectors[start:stop], ((0, pad), (0, 0)), constant_values=np.nan)
+    def part(self, start: int, stop: int) -> "Queries":
+        """Return queries start..stop-1."""
         return Queries(
             self.items,
-            [*self.ids[start:stop], *[""] * pad],
-            self.histories.part(start, stop, padded_to),
-            self.seen.part(start, stop, padded_to),
-            np.pad(self.at[start:stop], (0, pad), mode="edge"),
-            vectors,
+            self.ids[start:stop],
+            self.histories.part(start, stop),
+            self.seen.part(start, stop),
+            self.at[start:stop],
+            None if self.vectors is None else self.vectors[start:stop],
         )
 
     def blocks(self, size: int) -> Iterator[tuple[slice, "Queries"]]:
-        """Yield the batch as queries of exactly `size`, with the place of each block's answers."""
+        """Yield the batch as queries of at most `size`, with the place of each block's answers."""
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
-            yield slice(start, stop), self.part(start, stop, padded_to=size)
+            yield slice(start, stop), self.part(start, stop)
 
 
 @dataclass(frozen=True)
@@ -223,6 +218,25 @@ class Catalogue:
         """Return which items exist at each moment, (n, items) bool."""
         moments = at[:, None]
         return (self.available_from[None, :] <= moments) & (moments < self.available_to[None, :])
+
+    def barred(
+        self, queries: Queries, exclude_seen: bool = True, excluded: np.ndarray | None = None
+    ) -> Barred:
+        """Collect what may not be listed: what is not on offer, the rows `excluded`, what was seen."""
+        at, seen = queries.at, queries.seen if exclude_seen else Histories.empty(len(queries))
+        first, last = (at.min(), at.max()) if len(at) else (0, 0)
+        never = (self.available_from > last) | (self.available_to <= first)
+        if excluded is not None:
+            never[excluded] = True
+        sometimes = np.flatnonzero(~never & ((self.available_from > first) | (self.available_to <= last)))
+        if not len(sometimes):
+            return Barred(never, seen.offsets, seen.items)
+        start, stop = self.available_from[sometimes], self.available_to[sometimes]
+        query, place = np.nonzero((start > at[:, None]) | (stop <= at[:, None]))
+        owner = np.concatenate([seen.rows, query])
+        rows = np.concatenate([seen.items, sometimes[place]])[np.argsort(owner, kind="stable")]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(at)))])
+        return Barred(never, offsets, rows)
 
     def queries(
         self,

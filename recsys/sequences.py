@@ -16,7 +16,6 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Histories, Queries, Repeats
-from recsys.recommender import dense_scores
 from recsys.warm import beginning
 
 if TYPE_CHECKING:
@@ -246,6 +245,7 @@ class Sequential:
     cost: ClassVar[str] = "gradient"
     needs: ClassVar[str] = "order"
     state: ClassVar[tuple[str, ...]] = ("factors", "weights")
+    products: ClassVar[str] = "factors"
     bfloat16: ClassVar[bool] = False  # whether autocast is worth it on a CPU too
     factors: np.ndarray  # (items, d) float32, the output table; NaN rows for items that were not learned
     weights: Weights
@@ -273,7 +273,7 @@ class Sequential:
         self.__dict__.pop("_network", None)
         self.factors, self.weights = fitted.factors, fitted.weights
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         import torch
 
         known = np.flatnonzero(~np.isnan(self.factors[:, 0]))
@@ -284,7 +284,7 @@ class Sequential:
             batch = data.padded(asked, self.config.max_length)
             with torch.inference_mode():
                 users[asked] = self._network.query(batch.tokens, batch.lengths).numpy()
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users
 
 
 def _held_out(data: Tokens, users: int, seed: int) -> tuple[Tokens, tuple[np.ndarray, np.ndarray] | None]:

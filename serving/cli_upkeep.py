@@ -135,7 +135,21 @@ def recommenders(
     console.print(table)
 
 
+def export(
+    name: Annotated[str, typer.Argument(metavar="FRAME", help="users, items, recommendations, …")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="to write: .csv, .tsv, .jsonl or .parquet")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    quiet: Quiet = False,
+) -> None:
+    """Write profiles, events or lists to a file; in CSV no cell can be run as a formula."""
+    from serving.export import export as write
+
+    rows = write(open_workspace(workspace), name, path)
+    if not quiet:
+        print(f"{path}: {rows:,} rows")  # noqa: T201
+
+
 def add_upkeep(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (erase, retain, backup, restore, presets, recommenders):
+    for command in (erase, retain, backup, restore, export, presets, recommenders):
         app.command()(command)

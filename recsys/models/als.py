@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.warm import beginning
 
 
@@ -31,18 +31,23 @@ class ALS(Recommender):
     cost = "factors"
     config: ALSConfig
     state = ("factors", "gram")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32; NaN rows for items nobody touched
     gram: np.ndarray  # (d, d) float64: Y'Y
 
     def _fit(self, train: Dataset) -> None:
-        self._alternate(train.matrix(self.config.repeats))
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._alternate(train.matrix(self.config.repeats))
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         matrix = train.matrix(self.config.repeats)
         self._alternate(matrix, beginning(self.factors, rows, matrix))
 
-    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> None:
-        """Learn from (users, items), from first item vectors if there are some."""
+    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors if there are some; returns the users'."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         config = self.config
@@ -62,6 +67,7 @@ class ALS(Recommender):
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)
         factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
         self.factors = factors
+        return np.asarray(model.user_factors, np.float32)
 
     def _user(self, items: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Solve the normal equations of one history, (d,) float64."""
@@ -72,10 +78,10 @@ class ALS(Recommender):
         solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)
         return solved if len(y) else np.full(len(self.gram), np.nan)
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         users = np.full((len(queries), self.factors.shape[1]), np.nan, np.float32)
         for row in np.flatnonzero(np.diff(x.indptr)):
             at = slice(x.indptr[row], x.indptr[row + 1])
             users[row] = self._user(x.indices[at], x.data[at])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users

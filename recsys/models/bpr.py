@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.warm import beginning
 
 
@@ -34,18 +34,26 @@ class BPR(Recommender):
     cost = "factors"
     config: BPRConfig
     state = ("factors", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched
     map: np.ndarray  # (2 d + 1, d) float64
 
     def _fit(self, train: Dataset) -> None:
-        self._descend(train.matrix(self.config.repeats))
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d + 1)): papers score with them."""
+        return self._descend(train.matrix(self.config.repeats))
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         matrix = train.matrix(self.config.repeats)
         self._descend(matrix, beginning(self.factors, rows, matrix))
 
-    def _descend(self, matrix: csr_matrix, start: np.ndarray | None = None) -> None:
-        """Learn from (users, items), from first item vectors and the users they map to, if there are some."""
+    def _descend(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors and the users they map to, if there are some.
+
+        Returns the users' vectors.
+        """
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         c = self.config
@@ -70,11 +78,11 @@ class BPR(Recommender):
             users = np.asarray(model.user_factors[:, : c.factors], np.float64)
             self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
         self.factors = factors
+        return np.asarray(model.user_factors, np.float32)
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         users = _features(queries.matrix(self.config.repeats), self.factors) @ self.map
-        users = np.column_stack([users, np.ones(len(users))])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return np.column_stack([users, np.ones(len(users))])
 
 
 def _features(x: csr_matrix, factors: np.ndarray) -> np.ndarray:

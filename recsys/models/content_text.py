@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 
 
 class ContentTextConfig(RecommenderConfig):
@@ -26,6 +26,7 @@ class ContentText(Recommender):
     needs = "texts"
     config: ContentTextConfig
     state = ("vectors",)
+    products = "vectors"
     reads_text = True
     vectors: np.ndarray  # (items, d) float32, unit norm; NaN rows where an item has no text
 
@@ -34,15 +35,16 @@ class ContentText(Recommender):
             raise NotApplicableError("no item has a text; map `text` or `title` of the items")
         self.vectors = _unit(train.vectors.astype(np.float32))
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        known = np.nan_to_num(self.vectors)
-        chosen = _unit(queries.matrix(self.config.repeats) @ known)
+    def _users(self, queries: Queries) -> np.ndarray:
+        x = queries.matrix(self.config.repeats)
+        touched = np.unique(x.indices)
+        chosen = _unit(x[:, touched] @ np.nan_to_num(self.vectors[touched]))
         written = np.full_like(chosen, np.nan)
         if queries.vectors is not None:
             written = _unit(queries.vectors.astype(np.float32))
         mixed = (1 - self.config.own_words) * chosen + self.config.own_words * written
         mixed = np.where(np.isnan(mixed), np.where(np.isnan(chosen), written, chosen), mixed)
-        return dense_scores(_unit(mixed), self.vectors if items is None else self.vectors[items])
+        return _unit(mixed)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

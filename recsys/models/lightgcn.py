@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import sampler
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
@@ -43,19 +43,27 @@ class LightGCN(Recommender):
     cost = "gradient"
     config: LightGCNConfig
     state = ("factors", "folding", "first")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nobody touched
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
     first: np.ndarray  # (items, d) float32: layer 0, where an update begins; NaN rows alike
 
     def _fit(self, train: Dataset) -> None:
-        self._train(train, self.config)
+        self.fit_users(train)
+
+    def fit_users(self, train: Dataset) -> np.ndarray:
+        """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._train(train, self.config)
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
         start = beginning(self.first, rows, train.matrix(self.config.repeats))
         self._train(train, self.config if start is None else training.of_update(self.config), start)
 
-    def _train(self, train: Dataset, c: LightGCNConfig, start: np.ndarray | None = None) -> None:
-        """Learn, from first item vectors if there are some; users then begin with 0, as in a query."""
+    def _train(self, train: Dataset, c: LightGCNConfig, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn, from first item vectors if there are some; users then begin with 0, as in a query.
+
+        Returns the users' vectors.
+        """
         from recsys.networks.lightgcn import LightGCNNetwork
 
         cut = c.validation_users if c.patience else None
@@ -97,12 +105,14 @@ class LightGCN(Recommender):
         self.first = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.factors[known], self.folding[known] = read()
         self.first[known] = network.items.detach().numpy()
+        users: np.ndarray = network().detach()[: data.shape[0]].cpu().numpy()
+        return users
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         learned = (~np.isnan(self.factors[:, 0])).astype(np.float32)
-        users = _users(csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape), self.folding)
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        past = csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape)
+        return _users(past, self.folding)
 
 
 def _users(x: csr_matrix, folding: np.ndarray) -> np.ndarray:

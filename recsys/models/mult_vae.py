@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
 
@@ -34,6 +34,7 @@ class MultVAE(Recommender):
     cost = "gradient"
     config: MultVAEConfig
     state = ("factors", "reading", "weights")
+    products = "factors"
     factors: np.ndarray  # (items, hidden + 1) float32: output weights, the bias last; NaN rows if untouched
     reading: np.ndarray  # (items, hidden) float32: weights of the first layer; 0 if untouched
     weights: dict[str, np.ndarray]  # of the small layers between, and the steps taken
@@ -77,9 +78,8 @@ class MultVAE(Recommender):
         self.reading[known] = state.pop("read.weight")
         self.weights = state
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        h = self._hidden(queries.matrix(self.config.repeats))
-        return dense_scores(h, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return self._hidden(queries.matrix(self.config.repeats))
 
     def _hidden(self, x: csr_matrix) -> np.ndarray:
         """Return the decoder's hidden layer and a 1 for the bias, (n, hidden + 1) float64, NaN without x."""

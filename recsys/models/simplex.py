@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
@@ -39,6 +39,7 @@ class SimpleX(Recommender):
     cost = "gradient"
     config: SimpleXConfig
     state = ("factors", "pooling", "norms", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32, unit norm; NaN rows for items nobody touched
     pooling: np.ndarray  # (items, d) float32: e_j'V, what an item adds to a user
     norms: np.ndarray  # (items,) float32 of e before it is scaled, where an update begins
@@ -94,9 +95,8 @@ class SimpleX(Recommender):
         self.pooling = np.zeros((len(train.items), c.factors), np.float32)
         self.factors[known], self.pooling[known] = read()
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        users = _users(queries.matrix(self.config.repeats), self.pooling)
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return _users(queries.matrix(self.config.repeats), self.pooling)
 
 
 def _users(x: csr_matrix, pooling: np.ndarray) -> np.ndarray:

@@ -69,5 +69,5 @@ def test_a_row_chooses_on_train_and_scores_the_test_once(data: Path) -> None:
 def test_every_choice_is_one_its_recommender_takes() -> None:
     for name, choices in ml1m_last.CHOICES.items():
         for settings in choices:
-            ml1m_last.RECOMMENDERS[name].config_class(**settings)
+            ml1m_last.KINDS[name].config_class(**settings)
         assert len({"patience" in settings for settings in choices}) == 1
