@@ -6,7 +6,7 @@ label the answers).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -270,11 +270,13 @@ class Catalogue:
     ) -> Queries:
         """Ask about `ids` with these INTERACTIONS as their past.
 
-        Rows of weight 0 say nothing of taste, so they are no history; they are still seen. `seen` may
-        give another frame of what must not be shown again.
+        Rows of weight 0 or below say nothing for their item, so they are no history; they are still seen.
+        Unknown items are left out. `seen` may give another frame of what must not be shown again. Raises
+        ContractError for a weight that is no finite number.
         """
         labels = Vocabulary(pl.Series("id", list(ids), dtype=pl.String))
         moments = np.full(len(ids), microseconds(at), np.int64) if isinstance(at, datetime) else at
+        _refuse_no_number(interactions)
         done = _columns(interactions, labels, self.items)
         shown = done if seen is None else _columns(seen, labels, self.items)
         return Queries(
@@ -314,14 +316,38 @@ class Dataset:
         timeless: bool = False,
         brought: Mapping[str, np.ndarray] | None = None,
     ) -> "Dataset":
-        """Take the INTERACTIONS at or before `as_of`; a user with none of weight above 0 is no row."""
-        past = INTERACTIONS.conform(interactions).filter(
-            (pl.col("timestamp") <= as_of) & (pl.col("weight") > 0)
-        )
+        """Take the INTERACTIONS at or before `as_of` of weight above 0, with items the catalogue holds.
+
+        A user with none of these is no row. Raises ContractError for a weight that is no finite number.
+        """
+        past = _liked(INTERACTIONS.conform(interactions)).filter(pl.col("timestamp") <= as_of)
         users = Vocabulary.of(past["user_id"])
         histories = Histories.of(past, users, catalogue.items)
+        held = np.diff(histories.offsets) > 0
+        if not held.all():
+            users = Vocabulary(users.ids.filter(pl.Series(held)))
+            histories = replace(histories, offsets=np.concatenate([[0], histories.offsets[1:][held]]))
         return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless, brought or {})
 
     def matrix(self, repeats: Repeats) -> csr_matrix:
         """Return (users, items) float32, one cell per pair."""
         return self.histories.matrix(len(self.items), repeats)
+
+
+def _liked(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that speak for their item."""
+    _refuse_no_number(interactions)
+    return interactions.filter(pl.col("weight") > 0)
+
+
+def _refuse_no_number(interactions: pl.DataFrame) -> None:
+    """Refuse weights that are not finite by name: NaN is above 0 to polars."""
+    weights = interactions["weight"]
+    if weights.is_finite().all():
+        return
+    bad = interactions.filter(~weights.is_finite())
+    user, item, weight = bad.select("user_id", "item_id", "weight").row(0)
+    raise ContractError(
+        f"{len(bad)} interactions have a weight that is no finite number, such as {weight} of user "
+        f"{user!r} and item {item!r}; leave them out, or give them weight 0"
+    )

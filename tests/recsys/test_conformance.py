@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from profiles.schema import ContractError
-from recsys.dataset import Catalogue, Dataset, Vocabulary
+from recsys.dataset import Catalogue, Dataset, Histories, Vocabulary
 from recsys.models import RECOMMENDERS, load
 from recsys.recommender import BLOCK, NotApplicableError, Recommender
 from recsys.schema import RECOMMENDATIONS
@@ -67,8 +67,9 @@ KNOWS_UNTOUCHED = {"content_vectors": "an item's vector is there from the start"
 COUNTS_REPEATS = {
     "popularity": "counts interactions, not pairs, so a repeat is meant to matter",
     "category_popularity": "counts interactions, not pairs, so a repeat is meant to matter",
-    "sequential_ease": "an item stands at its newest place, and a repeat moves it there",
 }
+
+MILLION = 1_000_000
 
 every = pytest.mark.parametrize("name", sorted(RECOMMENDERS))
 
@@ -347,22 +348,43 @@ def test_items_nobody_touched_say_nothing_but_by_their_text(name, fitted, lopsid
         assert same(scores[0], scores[1])
 
 
+@pytest.fixture(scope="module")
+def flood(lopsided):
+    """The lopsided world with its first row a million times more, and a history and one as flooded."""
+    often = replace(lopsided, log=pl.concat([lopsided.log, lopsided.log[np.zeros(MILLION, np.int64)]]))
+    asked = lopsided.ask({"u": ["i00", "i03"]})
+    histories = asked.histories
+    repeated = Histories(
+        histories.offsets + np.array([0, MILLION]),
+        np.insert(histories.items, 0, np.full(MILLION, histories.items[0])),
+        np.insert(histories.weights, 0, np.ones(MILLION)),
+        np.insert(histories.times, 0, np.full(MILLION, histories.times[0])),
+    )
+    return often, asked, replace(asked, histories=repeated)
+
+
 @every
-def test_a_hundred_thousand_repeats(name, lopsided, world_of):
-    times = 100_000
-    rows = [(u, i, 1.0, 1.0) for u, i in lopsided.log.select("user_id", "item_id").iter_rows()]
-    once, often = world_of(rows, extra=["i12"]), world_of([*rows, *[rows[0]] * times], extra=["i12"])
-    few, many = fit(name, once), fit(name, often)
-    asked = once.ask({"u": ["i00", "i03"]})
-    repeated = once.ask({"u": [*["i00"] * times, "i03"]})
+def test_a_million_repeats(name, fitted, lopsided, flood):
+    often, asked, repeated = flood
+    few, many = fitted(name, "lopsided"), fit(name, often)
     for model in (few, many):
         scores = model.score(repeated)
         assert not np.isinf(scores).any()
-        assert model.rank(repeated, 5, once.catalogue).lengths[0] > 0
+        assert model.rank(repeated, 5, lopsided.catalogue).lengths[0] > 0
         if name not in COUNTS_REPEATS:  # binary: a pair is a pair, at fit as in a query
             assert same(scores, few.score(asked))
     if name in COUNTS_REPEATS:
         assert not same(many.score(asked), few.score(asked))
+
+
+@every
+def test_a_million_repeats_summed_up(name, flood):
+    often, asked, repeated = flood
+    model = fit(name, often, repeats="sum")
+    for queries in (asked, repeated):
+        scores = model.score(queries)
+        assert not np.isinf(scores).any()
+        assert model.rank(queries, 5, often.catalogue).lengths[0] > 0
 
 
 @every
@@ -396,6 +418,44 @@ def test_the_smallest_worlds(name, rows, extra, world_of):
 
 
 # Data that does not serve
+
+
+@every
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_refused(name, fitted, lopsided, weight):
+    wrong = lopsided.log.with_columns(
+        weight=pl.when(pl.int_range(pl.len()) == 4).then(pl.lit(weight, pl.Float32)).otherwise("weight")
+    )
+    user, item = lopsided.log.row(4)[:2]
+    said = f"1 interactions have a weight that is no finite number, .* of user '{user}' and item '{item}'"
+    with pytest.raises(ContractError, match=said):
+        make(name).fit(replace(lopsided, log=wrong).train)
+    with pytest.raises(ContractError, match=said):
+        fitted(name, "lopsided").score(replace(lopsided, log=wrong).queries())
+
+
+@every
+def test_a_negative_weight_says_nothing_for_its_item(name, fitted, lopsided, log_of, tmp_path):
+    disliked = log_of([("u00", "i10", 1.0, -1.0), ("new", "i00", 2.0, -3.0), ("u01", "i09", 3.0, -0.1)])
+    world = replace(lopsided, log=pl.concat([lopsided.log, disliked]))
+    model = fitted(name, "lopsided")
+    assert state(fit(name, world), tmp_path / "one", name) == state(model, tmp_path / "two", name)
+    queries = world.queries()
+    place = list(queries.ids).index("new")
+    nobody = lopsided.ask({"nobody": []})
+    assert same(model.score(queries)[place], model.score(nobody)[0])
+    listed = model.recommend(queries, 14, world.catalogue, name)
+    assert ("new", "i00") not in set(listed.select("user_id", "item_id").iter_rows())  # it is still seen
+
+
+@every
+def test_unknown_items_are_left_out_of_a_fit(name, fitted, lopsided, log_of, tmp_path):
+    unknown = log_of([("stranger", "no such item", 1.0, 1.0), ("u00", "nor this", 2.0, 1.0)])
+    world = replace(lopsided, log=pl.concat([lopsided.log, unknown]))
+    model, sound = fit(name, world), fitted(name, "lopsided")
+    assert state(model, tmp_path / "model", name) == state(sound, tmp_path / "sound", name)
+    with pytest.raises(ContractError, match="no interactions to learn from"):
+        make(name).fit(replace(lopsided, log=unknown).train)
 
 
 @every
