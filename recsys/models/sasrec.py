@@ -18,6 +18,10 @@ class SASRecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingC
     width: PositiveInt | None = Field(
         None, description="hidden values between the two layers of a block's network; none: `factors`"
     )
+    block: Literal["pre_norm", "ligr"] = Field(
+        "pre_norm",
+        description="of SASRec, or eSASRec's: LiGR's gates and a SwiGLU network, `width` 4 x factors",
+    )
     loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = Field(
         "cross_entropy", description="over the whole catalogue, or over the target and drawn negatives"
     )
@@ -32,7 +36,8 @@ class SASRec(Sequential, Recommender):
     """score(i) = h_t'e_i, h_t the last state of `blocks` causal attention layers over the newest tokens.
 
     Trained with cross-entropy over the whole catalogue at every position, which is what makes it strong
-    (Klenitskiy & Vasilev, RecSys 2023, "SASRec+"); gBCE is gSASRec (Petrov & Macdonald, RecSys 2023).
+    (Klenitskiy & Vasilev, RecSys 2023, "SASRec+"); gBCE is gSASRec (Petrov & Macdonald, RecSys 2023);
+    sampled softmax over LiGR's blocks is eSASRec (Tikhonovich et al., RecSys 2025).
     Attention itself has no dropout: exact attention without stored weights allows none on a CPU.
     Weights and times are not read but through their order (see `Tokens.of` for repeats); an item that
     nobody did before or after another, and a history without learned items, are NaN.
@@ -54,5 +59,5 @@ class SASRec(Sequential, Recommender):
         criterion = Criterion(c.loss, drawn_from, c.negatives, c.calibration, in_batch)
         width = c.width or c.factors
         return SASRecNetwork(
-            len(counts), c.factors, c.max_length, c.blocks, c.heads, width, c.dropout, criterion
+            len(counts), c.factors, c.max_length, c.blocks, c.heads, width, c.dropout, criterion, c.block
         )

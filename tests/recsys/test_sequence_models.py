@@ -179,9 +179,19 @@ def attention(x, w, block, heads, causal):
 def slow_sasrec(w, table, tokens, config):
     x = table[tokens] * table.shape[1] ** 0.5 + w["positions.weight"][config.max_length - len(tokens) :]
     for n in range(config.blocks):
-        x = x + attention(norm(x, w, f"blocks.{n}.norm"), w, f"blocks.{n}", config.heads, causal=True)
-        wide = np.maximum(line(norm(x, w, f"blocks.{n}.norm2"), w, f"blocks.{n}.widen"), 0)
-        x = x + line(wide, w, f"blocks.{n}.narrow")
+        gates = [1.0, 1.0]
+        if config.block == "ligr":
+            gates = [sigmoid(line(x, w, f"blocks.{n}.gate"))]
+        x = x + gates[0] * attention(
+            norm(x, w, f"blocks.{n}.norm"), w, f"blocks.{n}", config.heads, causal=True
+        )
+        y = norm(x, w, f"blocks.{n}.norm2")
+        wide = np.maximum(line(y, w, f"blocks.{n}.widen"), 0)
+        if config.block == "ligr":
+            gates.append(sigmoid(line(x, w, f"blocks.{n}.gate2")))
+            wide = line(y, w, f"blocks.{n}.widen")
+            wide = wide * sigmoid(wide) * line(y, w, f"blocks.{n}.lift")
+        x = x + gates[1] * line(wide, w, f"blocks.{n}.narrow")
     return table @ norm(x, w, "norm")[-1]
 
 
@@ -228,10 +238,12 @@ def slow_bert4rec(w, table, tokens, config):
 SLOW = {"sasrec": slow_sasrec, "gru4rec": slow_gru4rec, "caser": slow_caser, "bert4rec": slow_bert4rec}
 
 
-@every
-def test_scores_are_those_of_the_slow_network(name, lopsided):
+@pytest.mark.parametrize(
+    ("name", "more"), [*((n, {}) for n in MODELS), ("sasrec", {"block": "ligr", "width": 20})]
+)
+def test_scores_are_those_of_the_slow_network(name, more, lopsided):
     heads = {"heads": 2} if name in ("sasrec", "bert4rec") else {}
-    model = fit(name, lopsided, **FEW, **heads)
+    model = fit(name, lopsided, **FEW, **heads, **more)
     known = np.flatnonzero(~np.isnan(model.factors[:, 0]))
     token = sequences.token_of(known, 14)
     queries = lopsided.queries()
@@ -286,6 +298,7 @@ def first_hits(model, world) -> float:
         ("sasrec", {"loss": "sampled_softmax", "negatives": 4, "negatives_from": "popularity"}),
         ("sasrec", {"loss": "sampled_softmax", "negatives": 8, "negatives_from": "batch"}),
         ("sasrec", {"loss": "gbce", "negatives": 4, "epochs": 60}),
+        ("sasrec", {"loss": "sampled_softmax", "negatives": 8, "block": "ligr", "width": 64}),
     ],
 )
 def test_a_chain_is_learned(name, more, chain):
