@@ -16,6 +16,7 @@ from recsys.models.content_text import ContentText
 from recsys.models.content_vectors import ContentVectors
 from recsys.models.covisitation import Covisitation
 from recsys.models.ease import EASE
+from recsys.models.graph_content import GraphContent
 from recsys.models.graph_filter import GraphFilter
 from recsys.models.gru4rec import GRU4Rec
 from recsys.models.item_knn import ItemKNN
@@ -44,6 +45,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "content_vectors": ContentVectors,
     "covisitation": Covisitation,
     "ease": EASE,
+    "graph_content": GraphContent,
     "graph_filter": GraphFilter,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,

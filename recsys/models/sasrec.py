@@ -18,6 +18,10 @@ class SASRecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingC
     width: PositiveInt | None = Field(
         None, description="hidden values between the two layers of a block's network; none: `factors`"
     )
+    block: Literal["pre_norm", "ligr"] = Field(
+        "pre_norm",
+        description="of SASRec, or eSASRec's: LiGR's gates and a SwiGLU network, `width` 4 x factors",
+    )
     loss: Literal["cross_entropy", "sampled_softmax", "gbce"] = Field(
         "cross_entropy", description="over the whole catalogue, or over the target and drawn negatives"
     )
@@ -35,7 +39,8 @@ class SASRec(Sequential, Recommender):
     """score(i) = h_t'e_i, h_t the last state of `blocks` causal attention layers over the newest tokens.
 
     Trained with cross-entropy over the whole catalogue at every position, which is what makes it strong
-    (Klenitskiy & Vasilev, RecSys 2023, "SASRec+"); gBCE is gSASRec (Petrov & Macdonald, RecSys 2023).
+    (Klenitskiy & Vasilev, RecSys 2023, "SASRec+"); gBCE is gSASRec (Petrov & Macdonald, RecSys 2023);
+    sampled softmax over LiGR's blocks is eSASRec (Tikhonovich et al., RecSys 2025).
     With a `temperature` h_t and e_i are of unit length and the logits cosines over it, which learns sparse
     catalogues in fewer epochs (Wu et al., TOIS 2024, on the softmax loss).
     Attention itself has no dropout: a kernel that stores no weights, as on a GPU, allows none.
@@ -69,4 +74,5 @@ class SASRec(Sequential, Recommender):
             c.dropout,
             criterion,
             c.temperature,
+            c.block,
         )

@@ -24,14 +24,40 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, length, d = x.shape
-        split = self.qkv(self.norm(x)).view(b, length, 3, self.heads, d // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
-        attended = attention(q, k, v)
-        x = x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d)))
-        wide = functional.relu(self.widen(self.norm2(x)))
-        mixed: Tensor = x + self.dropout(self.narrow(wide))
+        x = x + self.dropout(self.attended(self.norm(x)))
+        mixed: Tensor = x + self.dropout(self.narrow(functional.relu(self.widen(self.norm2(x)))))
         return mixed
+
+    def attended(self, x: Tensor) -> Tensor:
+        """Return what each place takes from itself and those before it, (b, l, d)."""
+        b, length, d = x.shape
+        split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
+        mixed: Tensor = self.mix(attention(q, k, v).transpose(1, 2).reshape(b, length, d))
+        return mixed
+
+
+class GatedBlock(Block):
+    """x + s(A x) * drop(attention(norm x)), then x + s(B x) * drop(ffn(norm x)), s the sigmoid.
+
+    LiGR's block (Borisyuk et al., 2025) with the network of SwiGLU: ffn(x) = narrow(silu(widen x) * lift x).
+    """
+
+    def __init__(self, factors: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__(factors, heads, width, dropout)
+        self.lift = nn.Linear(factors, width)
+        self.gate = nn.Linear(factors, factors)
+        self.gate2 = nn.Linear(factors, factors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.sigmoid(self.gate(x)) * self.dropout(self.attended(self.norm(x)))
+        y = self.norm2(x)
+        wide = self.dropout(functional.silu(self.widen(y)) * self.lift(y))
+        mixed: Tensor = x + torch.sigmoid(self.gate2(x)) * self.dropout(self.narrow(wide))
+        return mixed
+
+
+BLOCKS = {"pre_norm": Block, "ligr": GatedBlock}
 
 
 class SASRecNetwork(nn.Module):
@@ -50,13 +76,14 @@ class SASRecNetwork(nn.Module):
         dropout: float,
         criterion: Criterion,
         temperature: float | None = None,
+        block: str = "pre_norm",
     ) -> None:
         super().__init__()
         self.temperature = temperature
         self.tied = temperature is None
         self.items = embedding(items, factors)
         self.positions = embedding(max_length, factors)
-        self.blocks = nn.ModuleList(Block(factors, heads, width, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(BLOCKS[block](factors, heads, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(factors)
         self.dropout = Dropout(dropout)
         self.criterion = criterion

@@ -32,6 +32,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "bert4rec": {"factors": 8, "epochs": 2, "update_epochs": 2},
     "caser": {"factors": 8, "epochs": 2, "update_epochs": 2},
     "bpr": {"factors": 8, "iterations": 5},
+    "graph_content": {"factors": 8, "epochs": 2, "update_epochs": 2},
     "lightgcn": {"factors": 8, "epochs": 2, "update_epochs": 2},
     "mult_vae": {"hidden": 12, "latent": 4, "epochs": 2, "update_epochs": 2},
     "simplex": {"factors": 8, "epochs": 2, "update_epochs": 2},
@@ -41,6 +42,7 @@ QUICK: dict[str, dict[str, Any]] = {
 # Settings for the world of two tastes only.
 SMALL: dict[str, dict[str, Any]] = {
     "bpr": {"factors": 4, "iterations": 300},
+    "graph_content": {"factors": 8, "epochs": 60, "learning_rate": 0.02},
     "lightgcn": {"factors": 8, "epochs": 60, "learning_rate": 0.02},
     "mult_vae": {"hidden": 12, "latent": 4, "epochs": 100, "learning_rate": 0.01},
     "simplex": {"factors": 8, "epochs": 60, "learning_rate": 0.02, "negatives": 8, "weight": 4.0},
@@ -63,7 +65,10 @@ STATE_WITHOUT_REPEATS = {
     "association_rules": "counts users of a pair, not weights",
 }
 # What knows of items that nobody touched, and so hears those who did.
-KNOWS_UNTOUCHED = {"content_vectors": "an item's vector is there from the start"}
+KNOWS_UNTOUCHED = {
+    "content_vectors": "an item's vector is there from the start",
+    "graph_content": "an item's text has a place in the graph",
+}
 COUNTS_REPEATS = {
     "popularity": "counts interactions, not pairs, so a repeat is meant to matter",
     "category_popularity": "counts interactions, not pairs, so a repeat is meant to matter",

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 
 from profiles.schema import ContractError
+from recsys import training
+from recsys.dataset import Catalogue, Dataset
 from recsys.models import RECOMMENDERS
 from recsys.recommender import NotApplicableError
 
@@ -157,3 +159,96 @@ def test_a_number_falls_into_one_of_equally_many(lopsided):
     odd = replace(train, catalogue=replace(train.catalogue, attributes=odd))
     found = fit("content_attributes", odd, attributes=["price"], bands=2).by_label
     assert set(found.indices) == set(range(2, 14))
+
+
+# A graph with content
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """The networks that were trained, the newest last."""
+    networks, train = [], training.train
+
+    def spy(task, config):
+        networks.append(task.module)
+        return train(task, config)
+
+    monkeypatch.setattr(training, "train", spy)
+    return networks
+
+
+@pytest.mark.parametrize("repeats", ["binary", "sum"])
+@pytest.mark.parametrize("texts", [True, False])
+def test_graph_content_by_dense_products(texts, repeats, lopsided, learned):
+    train = described(lopsided)
+    if not texts:
+        train = replace(train, vectors=None)
+    model = fit(
+        "graph_content", train, attributes=["brand", "facets"], label_weight=0.5, repeats=repeats,
+        factors=5, layers=2, epochs=3, learning_rate=0.05,
+    )  # fmt: skip
+    has = [
+        {("brand", row["brand"])} - {("brand", None)} | {("facets", facet) for facet in row["facets"]}
+        for row in train.catalogue.attributes.to_dicts()
+    ]
+    names = sorted(set().union(*has))
+    x = train.matrix(repeats).toarray().astype(float)
+    joined = np.vstack([x, [[0.5 * (name in own) for own in has] for name in names]])
+    nodes = len(joined)
+    a = np.zeros((nodes + 14, nodes + 14))
+    a[:nodes, nodes:], a[nodes:, :nodes] = joined, joined.T
+    scale = 1 / np.sqrt(a.sum(axis=1))
+    a *= scale[:, None] * scale
+    made = learned[0]
+    own = made.items.detach().double().numpy() * (x.sum(axis=0) > 0)[:, None]
+    if texts:
+        own += np.nan_to_num(train.vectors) @ made.map.weight.detach().double().numpy().T
+    first = np.vstack([np.zeros((23, 5)), made.labels.detach().double().numpy(), own])
+    mean = (first + a @ first + a @ a @ first) / 3
+    scores = model.score(lopsided.queries())
+    np.testing.assert_allclose(scores, mean[:23] @ mean[nodes:].T, rtol=1e-3, atol=1e-5)
+    assert not np.isnan(scores).any()
+
+
+def test_graph_content_places_what_nobody_touched(two_tastes, items_of):
+    ids = [*two_tastes.catalogue.items.ids, "new p", "new q", "new"]
+    tastes = {i: ["things", f"of {i.removeprefix('new ')[0]}"] for i in ids if i != "new"}
+    catalogue = Catalogue.of(
+        items_of(dict.fromkeys(ids, (0.0, None)), tastes), two_tastes.log, two_tastes.as_of
+    )
+    train = Dataset.of(two_tastes.log, catalogue, two_tastes.as_of)
+    model = fit("graph_content", train, factors=8, epochs=60, learning_rate=0.02)
+    queries = catalogue.queries(
+        two_tastes.log["user_id"].unique().sort().to_list(), two_tastes.log, two_tastes.as_of
+    )
+    scores = dict(zip(catalogue.items.ids, model.score(queries).T, strict=True))
+    likes_p = np.array([user[0] == "a" for user in queries.ids])
+    assert ((scores["new p"] > scores["new q"]) == likes_p).all()
+    for strange, new in (("q", "new p"), ("p", "new q")):
+        own = likes_p == (new == "new p")
+        assert all((scores[new] > scores[i])[own].all() for i in ids if i[0] == strange)
+    assert np.isnan(scores["new"]).all()
+    # As a past, too, it says what its labels say.
+    past = two_tastes.log.head(1).with_columns(user_id=pl.lit("u"), item_id=pl.lit("new q"))
+    asked = catalogue.queries(["u"], past, two_tastes.as_of)
+    ranked = model.rank(asked, 9, catalogue)
+    assert {catalogue.items.ids[int(row)][0] for row in ranked.rows[0]} == {"q"}
+
+
+def test_graph_content_hides_own_vectors_while_training(lopsided, learned):
+    fit("graph_content", described(lopsided), attributes=["brand"], factors=4, epochs=1, hidden=0.5)
+    network = learned[0]
+    network.map = None
+    network.train()
+    hidden = [(network.first()[-14:].detach() == 0).all(1).numpy() for _ in range(50)]
+    assert (np.array(hidden)[:, 11:]).all()  # nobody touched them: there is nothing to hide
+    assert 0.4 < np.array(hidden)[:, :11].mean() < 0.6
+    network.eval()
+    assert not (network.first()[-14:-3] == 0).all(1).any()
+
+
+def test_graph_content_says_when_there_is_no_content(lopsided):
+    bare = lopsided.catalogue.attributes.with_columns(categories=pl.lit(None, pl.List(pl.String)))
+    train = replace(lopsided.without_text().train, catalogue=replace(lopsided.catalogue, attributes=bare))
+    with pytest.raises(NotApplicableError, match="no item has a category, tag or text"):
+        fit("graph_content", train)

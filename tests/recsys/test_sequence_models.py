@@ -180,9 +180,19 @@ def slow_sasrec(w, table, tokens, config):
     items = w.get("items.weight", table)
     x = items[tokens] * table.shape[1] ** 0.5 + w["positions.weight"][config.max_length - len(tokens) :]
     for n in range(config.blocks):
-        x = x + attention(norm(x, w, f"blocks.{n}.norm"), w, f"blocks.{n}", config.heads, causal=True)
-        wide = np.maximum(line(norm(x, w, f"blocks.{n}.norm2"), w, f"blocks.{n}.widen"), 0)
-        x = x + line(wide, w, f"blocks.{n}.narrow")
+        gates = [1.0, 1.0]
+        if config.block == "ligr":
+            gates = [sigmoid(line(x, w, f"blocks.{n}.gate"))]
+        x = x + gates[0] * attention(
+            norm(x, w, f"blocks.{n}.norm"), w, f"blocks.{n}", config.heads, causal=True
+        )
+        y = norm(x, w, f"blocks.{n}.norm2")
+        wide = np.maximum(line(y, w, f"blocks.{n}.widen"), 0)
+        if config.block == "ligr":
+            gates.append(sigmoid(line(x, w, f"blocks.{n}.gate2")))
+            wide = line(y, w, f"blocks.{n}.widen")
+            wide = wide * sigmoid(wide) * line(y, w, f"blocks.{n}.lift")
+        x = x + gates[1] * line(wide, w, f"blocks.{n}.narrow")
     asked = norm(x, w, "norm")[-1]
     if config.temperature is None:
         return table @ asked
@@ -241,6 +251,7 @@ SLOW = {"sasrec": slow_sasrec, "gru4rec": slow_gru4rec, "caser": slow_caser, "be
         ("gru4rec", {}),
         ("sasrec", {"heads": 2}),
         ("sasrec", {"temperature": 0.1}),
+        ("sasrec", {"heads": 2, "block": "ligr", "width": 20}),
     ],
 )
 def test_scores_are_those_of_the_slow_network(name, more, lopsided):
@@ -300,6 +311,7 @@ def first_hits(model, world) -> float:
         ("sasrec", {"loss": "sampled_softmax", "negatives": 8, "negatives_from": "batch"}),
         ("sasrec", {"loss": "gbce", "negatives": 4, "epochs": 60}),
         ("sasrec", {"temperature": 0.1}),
+        ("sasrec", {"loss": "sampled_softmax", "negatives": 8, "block": "ligr", "width": 64}),
     ],
 )
 def test_a_chain_is_learned(name, more, chain):
