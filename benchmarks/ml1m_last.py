@@ -29,19 +29,19 @@ GRIDS: Grids = {
     "popularity": [{}],
     "random": [{}],
     "user_knn": [
-        {"neighbours": n, "item_power": p, "sharpness": s}
-        for n in (100, 300) for p in (0.0, 0.5) for s in (1.0, 3.0)
+        {"neighbours": n, "item_power": 0.0, "sharpness": s}
+        for n in (50, 100) for s in (3.0, 6.0)
     ],
-    "item_knn": [{"neighbours": n, "shrinkage": s} for n in (5, 10, 20, 50, 100) for s in (0.0, 10.0)],
+    "item_knn": [{"neighbours": n, "shrinkage": s} for n in (3, 5, 10, 20) for s in (0.0, 10.0, 50.0)],
     "rp3beta": [
         {"neighbours": n, "alpha": a, "beta": b}
-        for n in (20, 100) for a in (0.7, 1.0, 1.4) for b in (0.3, 0.6)
+        for n in (20, 100) for a in (0.5, 0.7, 1.0) for b in (0.6, 0.8)
     ],
     "ease": [{"l2": l2} for l2 in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)],
-    "slim": [{"l1": l1, "l2": l2} for l1 in (1.0, 3.0) for l2 in (30.0, 100.0)],
-    "graph_filter": [{"factors": f, "low_pass": w} for f in (128, 512) for w in (0.05, 0.2)],
+    "slim": [{"l1": l1, "l2": l2} for l1 in (0.3, 1.0) for l2 in (10.0, 30.0)],
+    "graph_filter": [{"factors": 512, "low_pass": w} for w in (0.2, 0.5, 1.0)],
     "als": [
-        {"factors": f, "alpha": a, "l2": r} for f in (64, 128) for a in (0.3, 1.0) for r in (1.0, 10.0, 30.0)
+        {"factors": f, "alpha": a, "l2": r} for f in (64, 128) for a in (0.3, 1.0) for r in (1.0, 10.0)
     ],
     "bpr": [{"factors": f, "l2": r} for f in (64, 128) for r in (0.003, 0.01)],
     "association_rules": [{"min_support": n} for n in (2, 10)],
