@@ -24,6 +24,15 @@ STOPPED: dict[str, Any] = {"patience": 6, "validation_users": 1000, "epochs": 20
 # users: of 128 there are too few in an epoch to learn by.
 SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 10_000, "batch_size": 32}
 
+GRADIENTS: Grids = {
+    "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
+    "lightgcn": [{**STOPPED, "epochs": 60, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
+    "simplex": [{**STOPPED, "epochs": 60, "margin": m} for m in (0.2, 0.4)],
+    "caser": [SEQUENCES],
+    "gru4rec": [{**SEQUENCES, "factors": 128}],
+    "bert4rec": [{**SEQUENCES, "patience": 20}],
+    "sasrec": [{**SEQUENCES, "factors": 128}],
+}
 # What each row chooses from. Grids were moved on where the cut chose an edge.
 GRIDS: Grids = {
     "popularity": [{}],
@@ -52,13 +61,7 @@ GRIDS: Grids = {
     "category_popularity": [{}],
     "content_tags": [{}],
     "content_text": [{}],
-    "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
-    "lightgcn": [{**STOPPED, "epochs": 60, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
-    "simplex": [{**STOPPED, "epochs": 60, "margin": m} for m in (0.2, 0.4)],
-    "caser": [SEQUENCES],
-    "gru4rec": [{**SEQUENCES, "factors": 128}],
-    "bert4rec": [{**SEQUENCES, "patience": 20}],
-    "sasrec": [{**SEQUENCES, "factors": 128}],
+    **GRADIENTS,
 }  # fmt: skip
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
