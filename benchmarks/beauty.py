@@ -40,10 +40,8 @@ GRIDS: Grids = {
     "bpr": [{"factors": 128, "l2": r} for r in (0.003, 0.01)],
     "association_rules": [{"min_support": n} for n in (1, 2)],
     "sequential_ease": [{"l2": l2, "horizon": 3} for l2 in (30.0, 150.0)],
-    "covisitation": [{}],
     "category_popularity": [{}],
     "content_tags": [{}],
-    "content_text": [{}],
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     "lightgcn": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
     "simplex": [{**STOPPED, "margin": m} for m in (0.2, 0.4)],
@@ -76,6 +74,8 @@ TABLE = Table("beauty", stage, (leave_last_out.CUT,), ("hit_rate", "ndcg"), 10, 
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
     "content_text": "no texts: the key phrases of the file are no titles",
+    "content_attributes": "no attributes but categories, which content_tags reads",
+    "content_vectors": "no vectors of items",
 }
 
 

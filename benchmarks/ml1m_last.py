@@ -57,10 +57,6 @@ GRIDS: Grids = {
     "sequential_ease": [
         {"l2": l2, "decay": d, "horizon": h} for l2 in (20.0, 100.0) for d in (0.6, 0.8) for h in (1, 3)
     ],
-    "covisitation": [{}],
-    "category_popularity": [{}],
-    "content_tags": [{}],
-    "content_text": [{}],
     **GRADIENTS,
 }  # fmt: skip
 SKIPPED = {
@@ -68,6 +64,8 @@ SKIPPED = {
     "category_popularity": "no categories: this table is of ids only",
     "content_tags": "no labels: this table is of ids only",
     "content_text": "no texts: this table is of ids only",
+    "content_attributes": "no attributes: this table is of ids only",
+    "content_vectors": "no vectors: this table is of ids only",
 }
 
 

@@ -50,10 +50,13 @@ GRIDS: Grids = {
     ],
     "category_popularity": [{}, {"half_life_days": 30.0}],
     "content_tags": [{}],
-    "content_text": [{}],
     **GRADIENTS,
 }  # fmt: skip
-SKIPPED = {"content_text": "no texts: of the films this table reads the genres alone"}
+SKIPPED = {
+    "content_text": "no texts: of the films this table reads the genres alone",
+    "content_attributes": "no attributes but genres, which content_tags reads",
+    "content_vectors": "no vectors of films",
+}
 
 TABLE = Table("ml1m_time", temporal.stage, ("cut",), ("hit_rate", "ndcg"), 10, ("temporal",))
 
