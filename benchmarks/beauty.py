@@ -30,22 +30,18 @@ GRIDS: Grids = {
     ],
     "item_knn": [
         {"neighbours": 200, "shrinkage": s, "user_power": p, "asymmetry": a}
-        for s in (0.0, 3.0) for p in (0.0, 0.5) for a in (0.5, 0.7)
+        for s in (3.0, 10.0) for p in (0.0, 0.5) for a in (0.7, 0.85)
     ],
-    "rp3beta": [{"neighbours": 200, "alpha": a, "beta": b} for a in (0.7, 1.0) for b in (0.1, 0.3, 0.5)],
-    "ease": [{"l2": l2, "user_power": p} for l2 in (10.0, 50.0, 200.0) for p in (0.0, 0.3)],
+    "rp3beta": [{"neighbours": 200, "alpha": a, "beta": b} for a in (0.5, 0.7) for b in (0.0, 0.1, 0.3)],
+    "ease": [{"l2": l2} for l2 in (30.0, 150.0)],
     "slim": [{"l1": l1, "l2": l2} for l1 in (0.01, 0.1) for l2 in (1.0, 10.0)],
     "graph_filter": [{"low_pass": w, "neighbours": 1500} for w in (0.05, 0.2)],
     "als": [{"factors": 128, "alpha": a, "l2": r} for a in (3.0, 10.0) for r in (1.0, 10.0)],
     "bpr": [{"factors": 128, "l2": r} for r in (0.003, 0.01)],
     "association_rules": [{"min_support": n} for n in (1, 2)],
-    "sequential_ease": [
-        {"l2": l2, "decay": d, "horizon": h} for l2 in (10.0, 50.0) for d in (0.6, 0.8) for h in (1, 3)
-    ],
-    "covisitation": [{}],
+    "sequential_ease": [{"l2": l2, "horizon": 3} for l2 in (30.0, 150.0)],
     "category_popularity": [{}],
     "content_tags": [{}],
-    "content_text": [{}],
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     "lightgcn": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
     "simplex": [{**STOPPED, "margin": m} for m in (0.2, 0.4)],
@@ -78,6 +74,8 @@ TABLE = Table("beauty", stage, (leave_last_out.CUT,), ("hit_rate", "ndcg"), 10, 
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
     "content_text": "no texts: the key phrases of the file are no titles",
+    "content_attributes": "no attributes but categories, which content_tags reads",
+    "content_vectors": "no vectors of items",
 }
 
 

@@ -24,34 +24,7 @@ STOPPED: dict[str, Any] = {"patience": 6, "validation_users": 1000, "epochs": 20
 # users: of 128 there are too few in an epoch to learn by.
 SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 10_000, "batch_size": 32}
 
-# What each row chooses from. Grids were moved on where the cut chose an edge.
-GRIDS: Grids = {
-    "popularity": [{}],
-    "random": [{}],
-    "user_knn": [
-        {"neighbours": n, "item_power": p, "sharpness": s}
-        for n in (100, 300) for p in (0.0, 0.5) for s in (1.0, 3.0)
-    ],
-    "item_knn": [{"neighbours": n, "shrinkage": s} for n in (5, 10, 20, 50, 100) for s in (0.0, 10.0)],
-    "rp3beta": [
-        {"neighbours": n, "alpha": a, "beta": b}
-        for n in (20, 100) for a in (0.7, 1.0, 1.4) for b in (0.3, 0.6)
-    ],
-    "ease": [{"l2": l2} for l2 in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)],
-    "slim": [{"l1": l1, "l2": l2} for l1 in (1.0, 3.0) for l2 in (30.0, 100.0)],
-    "graph_filter": [{"factors": f, "low_pass": w} for f in (128, 512) for w in (0.05, 0.2)],
-    "als": [
-        {"factors": f, "alpha": a, "l2": r} for f in (64, 128) for a in (0.3, 1.0) for r in (1.0, 10.0, 30.0)
-    ],
-    "bpr": [{"factors": f, "l2": r} for f in (64, 128) for r in (0.003, 0.01)],
-    "association_rules": [{"min_support": n} for n in (2, 10)],
-    "sequential_ease": [
-        {"l2": l2, "decay": d, "horizon": h} for l2 in (20.0, 100.0) for d in (0.6, 0.8) for h in (1, 3)
-    ],
-    "covisitation": [{}],
-    "category_popularity": [{}],
-    "content_tags": [{}],
-    "content_text": [{}],
+GRADIENTS: Grids = {
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     "lightgcn": [{**STOPPED, "epochs": 60, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
     "simplex": [{**STOPPED, "epochs": 60, "margin": m} for m in (0.2, 0.4)],
@@ -59,12 +32,40 @@ GRIDS: Grids = {
     "gru4rec": [{**SEQUENCES, "factors": 128}],
     "bert4rec": [{**SEQUENCES, "patience": 20}],
     "sasrec": [{**SEQUENCES, "factors": 128}],
+}
+# What each row chooses from. Grids were moved on where the cut chose an edge.
+GRIDS: Grids = {
+    "popularity": [{}],
+    "random": [{}],
+    "user_knn": [
+        {"neighbours": n, "item_power": 0.0, "sharpness": s}
+        for n in (50, 100) for s in (3.0, 6.0)
+    ],
+    "item_knn": [{"neighbours": n, "shrinkage": s} for n in (3, 5, 10, 20) for s in (0.0, 10.0, 50.0)],
+    "rp3beta": [
+        {"neighbours": n, "alpha": a, "beta": b}
+        for n in (20, 100) for a in (0.5, 0.7, 1.0) for b in (0.6, 0.8)
+    ],
+    "ease": [{"l2": l2} for l2 in (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)],
+    "slim": [{"l1": l1, "l2": l2} for l1 in (0.3, 1.0) for l2 in (10.0, 30.0)],
+    "graph_filter": [{"factors": 512, "low_pass": w} for w in (0.2, 0.5, 1.0)],
+    "als": [
+        {"factors": f, "alpha": a, "l2": r} for f in (64, 128) for a in (0.3, 1.0) for r in (1.0, 10.0)
+    ],
+    "bpr": [{"factors": f, "l2": r} for f in (64, 128) for r in (0.003, 0.01)],
+    "association_rules": [{"min_support": n} for n in (2, 10)],
+    "sequential_ease": [
+        {"l2": l2, "decay": d, "horizon": h} for l2 in (20.0, 100.0) for d in (0.6, 0.8) for h in (1, 3)
+    ],
+    **GRADIENTS,
 }  # fmt: skip
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
     "category_popularity": "no categories: this table is of ids only",
     "content_tags": "no labels: this table is of ids only",
     "content_text": "no texts: this table is of ids only",
+    "content_attributes": "no attributes: this table is of ids only",
+    "content_vectors": "no vectors: this table is of ids only",
 }
 
 

@@ -151,9 +151,15 @@ def plan(
         frame = log(args.data, args.quick)
         users, items, interactions = frame["user_id"].n_unique(), frame["item_id"].n_unique(), len(frame)
     else:
-        skipped = dict.fromkeys(grids, f"{file} is not in --data, nor in ATTUNE_DATA")
+        skipped = {**skipped, **dict.fromkeys(grids, f"{file} is not in --data, nor in ATTUNE_DATA")}
     counts = {"users": users, "items": items, "interactions": interactions}
-    return Plan(counts, rows(table, grids, args, skipped))
+    facts = {"selection": "validated"}
+    nulls = [
+        Row(name, Task(validated), figures(table), facts=facts, skipped=reason)
+        for name, reason in skipped.items()
+        if name not in grids
+    ]
+    return Plan(counts, [*rows(table, grids, args, skipped), *nulls])
 
 
 def rows(table: Table, grids: Grids, args: argparse.Namespace, skipped: Mapping[str, str]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -23,10 +24,10 @@ QUICK_USERS = 300
 
 @dataclass(frozen=True)
 class Cut:
-    """Train, and what everybody in `log` did, in order."""
+    """The moment, what lies before it, and who is asked about what lies after."""
 
-    train: pl.DataFrame  # INTERACTIONS at or before the moment
-    log: pl.DataFrame  # INTERACTIONS
+    at: datetime
+    train: pl.DataFrame  # INTERACTIONS at or before it
     tested: list[str]  # users who did something after it
 
 
@@ -64,9 +65,9 @@ def undated(data: Path, quick: bool) -> int:
 def cut(log: pl.DataFrame) -> Cut:
     """Part the log at the quantile of its times."""
     times = log["timestamp"].sort()
-    moment = times[int(QUANTILE * (len(times) - 1))]
-    late = log.filter(pl.col("timestamp") > moment)
-    return Cut(log.filter(pl.col("timestamp") <= moment), log, late["user_id"].unique().sort().to_list())
+    at = times[int(QUANTILE * (len(times) - 1))]
+    late = log.filter(pl.col("timestamp") > at)
+    return Cut(at, log.filter(pl.col("timestamp") <= at), late["user_id"].unique().sort().to_list())
 
 
 def stage(data: Path, part: str, quick: bool) -> Stage:
@@ -75,15 +76,14 @@ def stage(data: Path, part: str, quick: bool) -> Stage:
     items = _films(data)
     parted = cut(log)
     catalogue = _catalogue(log, items)
-    moment = parted.train["timestamp"].max()
     if part == TEST:
         asked = {TEST: last(log, parted.tested, catalogue)}
         for order in range(ORDERS):
             asked[f"order-{order}"] = last(reordered(log, order), parted.tested, catalogue)
-        return Stage(Dataset.of(parted.train, catalogue, moment), asked)
+        return Stage(Dataset.of(parted.train, catalogue, parted.at), asked)
     held = validation_users(parted.train)
     rest = parted.train.filter(~pl.col("user_id").is_in(held))
-    return Stage(Dataset.of(rest, catalogue, moment), {part: last(parted.train, held, catalogue)})
+    return Stage(Dataset.of(rest, catalogue, parted.at), {part: last(parted.train, held, catalogue)})
 
 
 def validation_users(train: pl.DataFrame) -> list[str]:
@@ -133,4 +133,6 @@ def _catalogue(log: pl.DataFrame, items: pl.DataFrame) -> Catalogue:
     first = log["timestamp"].min()
     known = log.select(pl.col("item_id").unique().sort()).join(items, on="item_id", how="left")
     dated = known.with_columns(pl.lit(first).cast(TIME).alias("available_from")).sort("item_id")
-    return Catalogue.of(ITEMS.conform(dated), log, log["timestamp"].max())
+    newest = log["timestamp"].max()
+    assert isinstance(newest, datetime)
+    return Catalogue.of(ITEMS.conform(dated), log, newest)

@@ -121,9 +121,9 @@ def test_the_categories_of_beauty_reach_those_who_read_labels(data: Path, kept: 
 
 @pytest.mark.parametrize("table", [ml1m_last, ml1m_time, beauty])
 def test_every_recommender_has_its_row_and_every_choice_is_one_it_takes(table) -> None:
-    assert set(table.GRIDS) == set(RECOMMENDERS)
+    assert set(table.GRIDS) | set(table.SKIPPED) >= set(RECOMMENDERS)
+    assert not set(table.GRIDS) & set(table.SKIPPED)
     for name, grid in table.GRIDS.items():
         for settings in grid:
             RECOMMENDERS[name].config_class(**settings)
         assert len({"patience" in settings for settings in grid}) == 1
-    assert set(table.SKIPPED) <= set(RECOMMENDERS)
