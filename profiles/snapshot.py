@@ -170,7 +170,7 @@ def built_upon(root: Path, store: EventStore, watermark: int, revision: int) -> 
     usable = []
     for path in root.glob(f"[!.]*/history/{history.FACTS}"):
         found = Snapshot(path.parent.parent)
-        with suppress(ValueError, OSError):  # no JSON, no manifest
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # not what was written there
             facts = found.history.facts
             if same.items() <= facts.items() and found.history.readable and facts["watermark"] <= watermark:
                 usable.append((int(facts["watermark"]), found.as_of, found))

@@ -457,6 +457,14 @@ def test_a_damaged_history_is_passed_over(name: str, damage: str, store: SQLiteS
             manifest.verify(path)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "history/facts.json", "log.json"])
+@pytest.mark.parametrize("content", ["{}", "[]", '{"as_of": 1, "parts": 2}'])
+def test_json_of_another_kind_is_passed_over(name: str, content: str, store: SQLiteStore, root: Path) -> None:
+    (built(store, root).folder / name).write_text(content)
+    grow(store)
+    assert reads(store, root) == WHOLE
+
+
 def test_a_file_too_many_makes_a_history_doubtful(store: SQLiteStore, root: Path) -> None:
     (built(store, root).folder / "history" / "users-0001.arrow").touch()
     grow(store)
