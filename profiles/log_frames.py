@@ -59,10 +59,18 @@ def write_log(
     log.save(folder)
 
 
-def write_said(items: pl.DataFrame, folder: Path) -> None:
-    """Write what items say, behind the parts of texts."""
-    with FrameWriter(folder / "texts" / SAID, TEXTS) as texts:
-        texts.add(said(items))
+def write_said(items: pl.DataFrame, folder: Path, origin: Origin | None, same: bool) -> None:
+    """Write what items say, behind the parts of texts; `same`: the items are those of `origin`.
+
+    Where others came or some changed, texts that were there keep the hash they had.
+    """
+    name = f"texts/{SAID}"
+    if origin and same:
+        origin.link(name, folder)
+        return
+    known = pl.read_parquet(origin.folder / name) if origin else None
+    with FrameWriter(folder / name, TEXTS) as texts:
+        texts.add(said(items, known))
 
 
 def _part(name: str, number: int) -> str:
@@ -109,7 +117,15 @@ class FrameWriter:
     def __init__(self, path: Path, frame: Frame) -> None:
         path.parent.mkdir(exist_ok=True)
         self._frame, self._waiting = frame, [frame.empty()]
-        self._file = pq.ParquetWriter(path, frame.empty().to_arrow().schema, compression="zstd")
+        words = [name for name, column in frame.columns.items() if column.dtype == pl.String]
+        self._file = pq.ParquetWriter(
+            path,
+            frame.empty().to_arrow().schema,
+            compression="zstd",
+            use_dictionary=[
+                name for name in words if (name,) != frame.key
+            ],  # ids that never repeat need none
+        )
 
     def __enter__(self) -> "FrameWriter":
         return self
@@ -145,8 +161,8 @@ def written(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def said(items: pl.DataFrame) -> pl.DataFrame:
-    """Return what items say as TEXTS."""
+def said(items: pl.DataFrame, known: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return what items say as TEXTS; texts among those `known` are not hashed again."""
     found = items.select(
         pl.lit("item").alias("owner"),
         pl.col("item_id").alias("id"),
@@ -160,12 +176,13 @@ def said(items: pl.DataFrame) -> pl.DataFrame:
         ).alias("text"),
         pl.lit(None, EVENTS.schema["timestamp"]).alias("timestamp"),
     ).filter(pl.col("text").str.len_chars() > 0)
-    return _hashed(found)
+    return _hashed(found, known)
 
 
-def _hashed(found: pl.DataFrame) -> pl.DataFrame:
-    hashes = pl.Series("text_hash", [text_hash(t) for t in found["text"]], dtype=pl.String)
-    return TEXTS.conform(found.with_columns(hashes))
+def _hashed(found: pl.DataFrame, known: pl.DataFrame | None = None) -> pl.DataFrame:
+    before = {} if known is None else dict(zip(known["text"], known["text_hash"], strict=True))
+    hashes = [before.get(text) or text_hash(text) for text in found["text"]]
+    return TEXTS.conform(found.with_columns(text_hash=pl.Series(hashes, dtype=pl.String)))
 
 
 def _worded(text: pl.Expr) -> pl.Expr:

@@ -120,13 +120,15 @@ def build(
         "revision": revision,
         "timeless": timeless,
         "attributes": attributes,
+        "catalogue": hashes,
         "interactions": settings[0],
         "features": settings[1],
     }
     with manifest.building(place, about, origin) as folder:
         with progress("the log", sum(part.last - part.first for part in log.new)) as advance:
             write_log(log, store.scan, moment, interactions_config, folder, origin, advance)
-        write_said(items, folder)
+        same = origin is not None and manifest.read(origin.folder)["catalogue"][0] == hashes[0]
+        write_said(items, folder, origin, same)
         (folder / "history").mkdir()
         facts = {"log": _log_of(store), "last_event": _event_at(store, watermark)}
         with progress("histories", watermark - start) as advance:
@@ -137,6 +139,7 @@ def build(
                 items["item_id"],
                 facts | {"watermark": watermark, "revision": revision},
                 before,
+                (lambda name: origin.link(f"history/{name}", folder)) if origin else None,
                 advance,
             )
         items.write_parquet(folder / "items.parquet")

@@ -5,8 +5,8 @@ since 1970 UTC, and a user is what they did: a query carries a history, never an
 label the answers).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -50,7 +50,8 @@ class Vocabulary:
     def rows(self, ids: pl.Series | Sequence[str]) -> np.ndarray:
         """Return the rows of many ids, (n,) int32."""
         if not isinstance(ids, pl.Series) or len(ids) < 1000:
-            return np.fromiter((self._row_of.get(i, -1) for i in ids), np.int32, len(ids))
+            names = ids.to_list() if isinstance(ids, pl.Series) else ids
+            return np.fromiter((self._row_of.get(name, -1) for name in names), np.int32, len(names))
         index = pl.DataFrame({"id": self.ids}).with_row_index("row")
         found = (
             ids.cast(pl.String)
@@ -63,6 +64,23 @@ class Vocabulary:
     def take(self, rows: np.ndarray) -> pl.Series:
         """Return the ids of rows."""
         return self.ids.gather(pl.Series(rows, dtype=pl.UInt32))
+
+
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _columns(interactions: pl.DataFrame, users: Vocabulary, items: Vocabulary) -> _Columns:
+    """Return the user row, item row, weight and moment of INTERACTIONS.
+
+    Column by column, without a Polars query: a live request is a dozen rows, and a query costs more.
+    """
+    times = interactions["timestamp"].cast(TIME).to_numpy()
+    return (
+        users.rows(interactions["user_id"]),
+        items.rows(interactions["item_id"]),
+        interactions["weight"].to_numpy(),
+        times.astype("datetime64[us]", copy=False).view(np.int64),
+    )
 
 
 @dataclass(frozen=True)
@@ -85,12 +103,15 @@ class Histories:
 
         `limit` keeps each user's latest interactions only.
         """
-        user = users.rows(interactions["user_id"])
-        item = items.rows(interactions["item_id"])
-        time = interactions["timestamp"].cast(TIME).to_physical().to_numpy()
-        known = np.flatnonzero((user >= 0) & (item >= 0))
+        return cls._grouped(_columns(interactions, users, items), len(users), limit)
+
+    @classmethod
+    def _grouped(cls, columns: "_Columns", users: int, limit: int | None, liked: bool = False) -> "Histories":
+        """Group rows by user; `liked` leaves those out whose weight is not above 0."""
+        user, item, weight, time = columns
+        known = np.flatnonzero((user >= 0) & (item >= 0) & ((weight > 0) | (not liked)))
         order = known[np.lexsort((time[known], user[known]))]  # stable: equal moments stay as logged
-        counts = np.bincount(user[order], minlength=len(users))
+        counts = np.bincount(user[order], minlength=users)
         if limit is not None:
             from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
             order = order[from_end <= limit]
@@ -98,7 +119,7 @@ class Histories:
         return cls(
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             item[order],
-            interactions["weight"].to_numpy()[order].astype(np.float32),
+            weight[order].astype(np.float32),
             time[order],
         )
 
@@ -255,13 +276,14 @@ class Catalogue:
         """
         labels = Vocabulary(pl.Series("id", list(ids), dtype=pl.String))
         moments = np.full(len(ids), microseconds(at), np.int64) if isinstance(at, datetime) else at
-        liked = _liked(interactions)
-        shown = interactions if seen is None else seen
+        _refuse_no_number(interactions)
+        done = _columns(interactions, labels, self.items)
+        shown = done if seen is None else _columns(seen, labels, self.items)
         return Queries(
             len(self.items),
             list(ids),
-            Histories.of(liked, labels, self.items, limit),
-            Histories.of(shown, labels, self.items),
+            Histories._grouped(done, len(labels), limit, liked=True),
+            Histories._grouped(shown, len(labels), None),
             moments,
             vectors,
         )
@@ -277,6 +299,7 @@ class Dataset:
     as_of: int  # microseconds: nothing later is in here
     vectors: np.ndarray | None = None  # (items, d) float32 of the items' texts; NaN rows where none
     timeless: bool = False  # times are only an order; decays and temporal splits refuse
+    brought: Mapping[str, np.ndarray] = field(default_factory=dict)  # by name, as `vectors`, of norm 1
 
     @property
     def items(self) -> Vocabulary:
@@ -291,6 +314,7 @@ class Dataset:
         as_of: datetime,
         vectors: np.ndarray | None = None,
         timeless: bool = False,
+        brought: Mapping[str, np.ndarray] | None = None,
     ) -> "Dataset":
         """Take the INTERACTIONS at or before `as_of` of weight above 0, with items the catalogue holds.
 
@@ -303,7 +327,7 @@ class Dataset:
         if not held.all():
             users = Vocabulary(users.ids.filter(pl.Series(held)))
             histories = replace(histories, offsets=np.concatenate([[0], histories.offsets[1:][held]]))
-        return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless)
+        return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless, brought or {})
 
     def matrix(self, repeats: Repeats) -> csr_matrix:
         """Return (users, items) float32, one cell per pair."""
@@ -311,13 +335,19 @@ class Dataset:
 
 
 def _liked(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that speak for their item. NaN is above 0 to polars, so it is refused by name."""
+    """Return the rows that speak for their item."""
+    _refuse_no_number(interactions)
+    return interactions.filter(pl.col("weight") > 0)
+
+
+def _refuse_no_number(interactions: pl.DataFrame) -> None:
+    """Refuse weights that are not finite by name: NaN is above 0 to polars."""
     weights = interactions["weight"]
-    if not weights.is_finite().all():
-        bad = interactions.filter(~weights.is_finite())
-        user, item, weight = bad.select("user_id", "item_id", "weight").row(0)
-        raise ContractError(
-            f"{len(bad)} interactions have a weight that is no finite number, such as {weight} of user "
-            f"{user!r} and item {item!r}; leave them out, or give them weight 0"
-        )
-    return interactions.filter(weights > 0)
+    if weights.is_finite().all():
+        return
+    bad = interactions.filter(~weights.is_finite())
+    user, item, weight = bad.select("user_id", "item_id", "weight").row(0)
+    raise ContractError(
+        f"{len(bad)} interactions have a weight that is no finite number, such as {weight} of user "
+        f"{user!r} and item {item!r}; leave them out, or give them weight 0"
+    )

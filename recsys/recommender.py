@@ -46,7 +46,9 @@ NEEDS = {
     "interactions": "who did what",
     "order": "interactions in order of time",
     "labels": "categories or tags of the items",
+    "attributes": "brands, prices or other attributes of the items",
     "texts": "texts or titles of the items",
+    "vectors": "vectors of the items that you bring",
 }
 
 

@@ -27,7 +27,8 @@ from profiles.versions import as_of
 from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import splits
-from serving import batch, ingest, report
+from recsys.vectors import matrices
+from serving import batch, brought, ingest, report
 from serving.progress import Progress
 from serving.release import Release, publish
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
@@ -84,14 +85,14 @@ class Pipeline:
         if stage == "check":
             return manifest.content_key(log, s.interactions.model_dump())
         if stage == "build":
-            return manifest.content_key(
-                log, s.interactions.model_dump(), s.profiles.model_dump(), s.text.model_dump()
-            )
+            parts = [part.model_dump() for part in (s.interactions, s.profiles, s.text)]
+            return manifest.content_key(log, *parts, brought.key(self.workspace))
         built = state.get("build", {}).get("snapshot")
         if stage == "evaluate" and s.evaluation.reference is not None:
             reference = self.workspace.root / s.evaluation.reference
             log.append(manifest.sha256(reference) if reference.is_file() else None)
-        fits = [built, s.text.model_dump(), s.recommenders, s.blend.model_dump(), s.evaluation.model_dump()]
+        read = [part.model_dump() for part in (s.text, s.blend, s.evaluation)]
+        fits = [built, brought.folder(self.workspace), s.recommenders, read]
         if stage == "recommend":
             return manifest.content_key(self.workspace.releases.active(), built, s.recommend.model_dump())
         if stage == "train" and s.train.warm:
@@ -102,7 +103,7 @@ class Pipeline:
         """Whether what a stage wrote is still there; a sealed folder that is damaged is removed."""
         folder, result = self.workspace.folder, self.workspace.state()[stage]
         sealed = {
-            "build": [f"snapshots/{result.get('snapshot')}", result.get("texts")],
+            "build": [f"snapshots/{result.get('snapshot')}", result.get("texts"), result.get("vectors")],
             "train": [f"releases/{result.get('release')}"],
         }.get(stage, [])
         for place in sealed:
@@ -169,7 +170,8 @@ class Pipeline:
                     snapshot, w.words.encoder, w.words.cache, s.text.half_life_days, w.folder / "derived", bar
                 )
             texts = str(folder.relative_to(w.folder))
-        return {"snapshot": snapshot.name, "texts": texts}
+        vectors = brought.derive(w, snapshot, self.progress)
+        return {"snapshot": snapshot.name, "texts": texts, "vectors": vectors}
 
     @cached_property
     def laboratory(self) -> Laboratory:
@@ -183,8 +185,11 @@ class Pipeline:
         vectors = None if texts is None else item_matrix(w.folder / texts, catalogue.items.ids)
         written = snapshot.frame("texts").filter(pl.col("owner") == "user").rename({"id": "user_id"})
         fits = Fits(w.folder / "cache" / "fits")
+        folder = brought.folder(w)
+        own = {} if folder is None else matrices(w.folder / folder, catalogue.items)
+        key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), folder)
         return Laboratory(
-            catalogue, vectors, written, w.words, self.settings, fits, snapshot.name, snapshot.timeless
+            catalogue, vectors, own, written, w.words, self.settings, fits, key, snapshot.timeless
         )
 
     @cached_property
@@ -207,10 +212,8 @@ class Pipeline:
 
     def _train(self, stage: str) -> dict[str, Any]:
         w, laboratory, snapshot = self.workspace, self.laboratory, self.workspace.snapshot
-        train = Dataset.of(
-            self._interactions, laboratory.catalogue, snapshot.as_of, laboratory.vectors, snapshot.timeless
-        )
-        key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), "all")
+        train = laboratory.dataset(self._interactions, snapshot.as_of)
+        key = manifest.content_key(laboratory.key, "all")
         release = self._updated(train, key) if self.settings.train.warm else None
         if release is None:
             tests = self.tests

@@ -24,6 +24,7 @@ from profiles.sources.privacy import PrivacyConfig
 from recsys.evaluation import EvaluationConfig
 from recsys.models import RECOMMENDERS
 from recsys.recommender import RecommenderConfig
+from recsys.vectors import VectorsConfig
 from serving.blend import WORDS, BlendConfig
 from serving.mistakes import Problem, nearest, problems_of, say
 from serving.places import Place, line_of, places
@@ -135,6 +136,7 @@ class Settings(BaseModel):
     events: tuple[SourceConfig, ...] = Field(min_length=1, description="where behaviour comes from")
     items: tuple[SourceConfig, ...] = Field((), description="what can be recommended")
     users: tuple[SourceConfig, ...] = Field((), description="what is known of users")
+    vectors: tuple[VectorsConfig, ...] = Field((), description="vectors of items: images, audio, anything")
     store: StoreConfig = StoreConfig()
     limits: Limits = Limits()
     privacy: PrivacyConfig = PrivacyConfig()
@@ -272,13 +274,13 @@ def _contradictions(settings: Settings) -> list[Problem]:
             for name in settings.blend.weights
             if name not in names
         ]
-    sections = {"events": settings.events, "items": settings.items, "users": settings.users}
+    sections = {kind: getattr(settings, kind) for kind in ("events", "items", "users", "vectors")}
     for kind, sources in sections.items():
         labels = [source.label for source in sources]
         found += [
             (
                 (kind, number),
-                f"[[{kind}]] {label!r} is there twice; the name is part of event ids and of messages: "
+                f"[[{kind}]] {label!r} is there twice; its name is what messages and others know it by: "
                 "give each its own name = …",
             )
             for number, label in enumerate(labels)

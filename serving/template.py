@@ -32,6 +32,9 @@ timestamp = "timestamp"        # or  order = "position"  for a log without times
 # [[users]]
 # path = "users.csv"
 
+# [[vectors]]                  # of images, sounds, anything: Parquet of item_id and vector
+# path = "vectors.parquet"
+
 #   Or a well-known public data set; `attune presets` lists them:
 #   [[dataset]]
 #   preset = "movielens-1m"
@@ -64,6 +67,7 @@ half_life_days = 7
 [recommenders.als]
 [recommenders.ease]            # `attune recommenders` lists all there are
 [recommenders.content_text]
+# [recommenders.content_vectors] # near what one chose, by your own vectors: [[vectors]] above
 
 [blend]
 # constant = 5                 # of w / (constant + rank)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +88,12 @@ class Laboratory:
 
     catalogue: Catalogue
     vectors: np.ndarray | None  # (items, d) of the items' texts
+    brought: Mapping[str, np.ndarray]  # (items, d) by name: vectors of the user's own
     texts: pl.DataFrame  # user_id, text, timestamp: what users wrote
     words: Words
     settings: Settings
     fits: Fits
-    snapshot: str
+    key: str  # of the snapshot and what was derived from it
     timeless: bool
 
     def fit_all(
@@ -121,16 +123,16 @@ class Laboratory:
             raise ContractError(f"no recommender can be fitted: {why}")
         return fitted, reasons
 
-    def dataset(self, interactions: pl.DataFrame, split: Split) -> Dataset:
-        """Return a split's train as a dataset."""
-        return Dataset.of(interactions, self.catalogue, split.at, self.vectors, self.timeless)
+    def dataset(self, interactions: pl.DataFrame, as_of: datetime) -> Dataset:
+        """Return what there was at a moment as a dataset."""
+        return Dataset.of(interactions, self.catalogue, as_of, self.vectors, self.timeless, self.brought)
 
     def run(self, split: Split, progress: Progress, title: str) -> Trial:
         """Fit every source on the split's train and rank for its queries."""
-        train = self.dataset(split.train, split)
+        train = self.dataset(split.train, split.at)
         # One log cut at one moment by one protocol; leave-last-out cuts the same moment more than once.
         cut = [self.settings.evaluation.split, split.name, len(split.train)]
-        key = manifest.content_key(self.snapshot, self.settings.text.model_dump(), cut)
+        key = manifest.content_key(self.key, cut)
         fitted, reasons = self.fit_all(train, key, progress, f"{title}: fit")
         vectors = self.words.users(split.users, self.texts, split.at)
         limit = self.settings.recommend.history_limit

@@ -86,7 +86,8 @@ class World:
     @property
     def train(self) -> Dataset:
         """All of it, to learn from."""
-        return Dataset.of(self.log, self.catalogue, self.as_of, self.vectors)
+        brought = {} if self.vectors is None else {"brought": self.vectors}
+        return Dataset.of(self.log, self.catalogue, self.as_of, self.vectors, brought=brought)
 
     def queries(self, at: Moment | None = None, vectors: np.ndarray | None = None) -> Queries:
         """Ask about everybody in the log."""
@@ -111,7 +112,7 @@ class World:
         )
 
     def without_text(self) -> "World":
-        """The same, with nothing written about the items."""
+        """The same, with nothing written about the items and no vectors of theirs."""
         return replace(self, vectors=None)
 
 

@@ -59,7 +59,7 @@ def added_up(
     n = segment = 0
     for user in range(len(starts)):
         end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        # Every item is looked up, and then its first value, before anything depends on them: the waits for
+        # Every item is looked up, and then its first and last value, before anything depends on them: the waits for
         # memory overlap.
         weighted = many = 0
         for at in range(starts[user], end):
@@ -68,7 +68,8 @@ def added_up(
             heavy[weighted] = weight[at]
             weighted += weight[at] > 0
         for event in range(weighted):
-            fetched[event] = values[begins[event]] if begins[event] < len(values) else 0
+            if begins[event] < ends[event]:
+                fetched[event] = values[begins[event]] + values[ends[event] - 1]
         for event in range(weighted):
             for place in range(begins[event], ends[event]):
                 value = values[place]

@@ -228,4 +228,4 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def item_lists(past: Past, chosen: np.ndarray, keep: int) -> Lists:
     """Return the item ids of each user's latest chosen events, newest first."""
     offsets, at = passes.newest(past.bounds, chosen, keep)
-    return Lists(offsets, past.context.item_ids[past.events.item[at]])
+    return Lists(offsets, past.context.item_ids.gather(past.events.item[at]))

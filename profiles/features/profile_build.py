@@ -1,5 +1,17 @@
 """USER_PROFILES and ITEM_PROFILES of a whole log, from its history, a partition of users at a time.
 
+Every build computes all columns of all users, also of those who did nothing since the last. Of these stay:
+counts and sums of all time, days, visits, habits, orders, touched and last items, and entropies and mean
+price while the catalogue stays. There move
+
+- with the moment: recencies and tenure, everything of a window, trend and explore_share;
+- with what others did: surprise, popularity_taste and popularity_spread, the spending band, top terms and
+  the affinities, which are smoothed by the log's shares.
+
+What stays is the cheap part: it comes from passes over the events that the moving columns need as well.
+The dearest of those, the decayed sums of values, would be more bytes to keep than the profiles are, and
+holds only while no item of the catalogue changes.
+
 Three walks over the history, each on all threads: the first learns what columns compare with (the
 context), the second computes every user's columns and adds up the items' totals, the third is over the
 items alone.
@@ -27,6 +39,7 @@ from profiles.features.attributes import cleaned, normalised, said
 from profiles.features.context import NEVER, Context, attributes_of, band_edges, priced, since_of, with_shares
 from profiles.features.history import History
 from profiles.features.item_features import item_features
+from profiles.features.ordering import gathered
 from profiles.features.past import Events, Past
 from profiles.features.terms import telling_terms, with_words, written_columns
 from profiles.features.totals import Part, Totals
@@ -91,12 +104,13 @@ class ProfileBuild:
             spend.append(found[1])
             kinds += found[2]
         there = (events > 0) | items.is_in(self.items["item_id"].implode()).to_numpy()
-        events, weight, first, items = events[there], weight[there], first[there], items.filter(there)
+        item, kind = _sorted(items, there), _sorted(pl.Series(types, dtype=pl.String), kinds > 0)
+        items, events, weight, first = items.gather(item), events[item], weight[item], first[item]
         attributes = attributes_of(self.items, items, self.config)
         learnt = Context(
             as_of=self.as_of,
             item_ids=items,
-            event_types=tuple(np.array(types, object)[kinds > 0]),
+            event_types=tuple(types[number] for number in kind),
             events=events,
             since=since_of(self.items, items, first),
             price=priced(self.items, items).fill_null(float("nan")).to_numpy(),
@@ -104,7 +118,7 @@ class ProfileBuild:
             bands=band_edges(np.concatenate(spend), self.config.price_bands),
             telling=telling_terms(self.texts),
         )
-        return learnt, _renumbered(there, kinds > 0)
+        return learnt, _renumbered(item, kind, n, len(types))
 
     def _glance(self, number: int, context: Context) -> tuple[np.ndarray, ...]:
         """Return each item's standing, what each user spent, and the events of each type."""
@@ -223,10 +237,18 @@ def _cut(frame: pl.DataFrame, edges: pl.Series) -> list[pl.DataFrame]:
 Renumbered = Callable[[Events], Events]
 
 
-def _renumbered(items: np.ndarray, kinds: np.ndarray) -> Renumbered:
-    """Return what numbers the items and types of events as if there were only these."""
-    if items.all() and kinds.all():
+def _sorted(names: pl.Series, chosen: np.ndarray) -> np.ndarray:
+    """Return the places of those chosen, in the order of the names."""
+    at = np.flatnonzero(chosen)
+    return np.asarray(at[names.gather(at).arg_sort().to_numpy()])
+
+
+def _renumbered(items: np.ndarray, kinds: np.ndarray, all_items: int, all_kinds: int) -> Renumbered:
+    """Return what numbers the items and types of events by where they stand among these."""
+    if np.array_equal(items, np.arange(all_items)) and np.array_equal(kinds, np.arange(all_kinds)):
         return lambda events: events
-    item = np.append(np.cumsum(items) - 1, -1).astype(np.int32)  # the last is for no item
-    kind = (np.cumsum(kinds) - 1).astype(np.uint16)
-    return lambda events: replace(events, item=item[events.item], kind=kind[events.kind])
+    item = np.full(all_items + 1, -1, np.int32)  # the last is for no item
+    item[items] = np.arange(len(items))
+    kind = np.zeros(all_kinds, np.uint16)
+    kind[kinds] = np.arange(len(kinds))
+    return lambda events: replace(events, item=gathered(item, events.item), kind=gathered(kind, events.kind))

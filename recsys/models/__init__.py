@@ -10,10 +10,13 @@ from recsys.models.bert4rec import BERT4Rec
 from recsys.models.bpr import BPR
 from recsys.models.caser import Caser
 from recsys.models.category_popularity import CategoryPopularity
+from recsys.models.content_attributes import ContentAttributes
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
+from recsys.models.content_vectors import ContentVectors
 from recsys.models.covisitation import Covisitation
 from recsys.models.ease import EASE
+from recsys.models.graph_content import GraphContent
 from recsys.models.graph_filter import GraphFilter
 from recsys.models.gru4rec import GRU4Rec
 from recsys.models.item_knn import ItemKNN
@@ -36,10 +39,13 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "bpr": BPR,
     "caser": Caser,
     "category_popularity": CategoryPopularity,
+    "content_attributes": ContentAttributes,
     "content_tags": ContentTags,
     "content_text": ContentText,
+    "content_vectors": ContentVectors,
     "covisitation": Covisitation,
     "ease": EASE,
+    "graph_content": GraphContent,
     "graph_filter": GraphFilter,
     "gru4rec": GRU4Rec,
     "item_knn": ItemKNN,

@@ -1,13 +1,13 @@
 """Popularity by category: what everybody does within the categories of one's own history."""
 
 import numpy as np
-import polars as pl
 from pydantic import Field, PositiveFloat
 from scipy.sparse import csr_matrix, diags
 
 from profiles.schema import DAY
-from recsys.dataset import Catalogue, Dataset, Queries
+from recsys.dataset import Dataset, Queries
 from recsys.decay import refuse_timeless
+from recsys.labels import incidence, labels
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, linear_scores
 
 
@@ -35,9 +35,10 @@ class CategoryPopularity(Recommender):
     popular: csr_matrix  # (categories, items) float32, rows that sum to 1 or are empty
 
     def _fit(self, train: Dataset) -> None:
-        belongs = _belongs(train.catalogue)
-        if not belongs.nnz:
+        found = labels(train.catalogue, ("categories",))
+        if not len(found):
             raise NotApplicableError("no item has a category; map `categories` of the items")
+        belongs = incidence(found, len(train.items))
         weights = train.histories.weights.astype(np.float64)
         if self.config.half_life_days is not None:
             refuse_timeless(train)
@@ -49,16 +50,6 @@ class CategoryPopularity(Recommender):
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
         liked = _shares((queries.matrix(self.config.repeats) @ self.categories).tocsr())
         return linear_scores(liked, self.popular, items)
-
-
-def _belongs(catalogue: Catalogue) -> csr_matrix:
-    """Return which item is in which category, (items, categories) float64 of ones."""
-    listed = catalogue.attributes.with_row_index("row").select("row", pl.col("categories").list.unique())
-    pairs = listed.explode("categories").drop_nulls("categories")
-    names = pairs["categories"].unique().sort()
-    column = pairs["categories"].cast(pl.Enum(names)).to_physical().to_numpy()
-    shape = (len(listed), len(names))
-    return csr_matrix((np.ones(len(pairs)), (pairs["row"].to_numpy(), column)), shape)
 
 
 def _shares(matrix: csr_matrix) -> csr_matrix:

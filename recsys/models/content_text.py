@@ -5,6 +5,7 @@ from pydantic import Field
 
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
+from recsys.vectors import history_vectors, unit
 
 
 class ContentTextConfig(RecommenderConfig):
@@ -33,22 +34,13 @@ class ContentText(Recommender):
     def _fit(self, train: Dataset) -> None:
         if train.vectors is None or np.isnan(train.vectors).all():
             raise NotApplicableError("no item has a text; map `text` or `title` of the items")
-        self.vectors = _unit(train.vectors.astype(np.float32))
+        self.vectors = unit(train.vectors.astype(np.float32))
 
     def _users(self, queries: Queries) -> np.ndarray:
-        x = queries.matrix(self.config.repeats)
-        touched = np.unique(x.indices)
-        chosen = _unit(x[:, touched] @ np.nan_to_num(self.vectors[touched]))
+        chosen = history_vectors(queries.matrix(self.config.repeats), self.vectors)
         written = np.full_like(chosen, np.nan)
         if queries.vectors is not None:
-            written = _unit(queries.vectors.astype(np.float32))
+            written = unit(queries.vectors.astype(np.float32))
         mixed = (1 - self.config.own_words) * chosen + self.config.own_words * written
         mixed = np.where(np.isnan(mixed), np.where(np.isnan(chosen), written, chosen), mixed)
-        return _unit(mixed)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Scale rows to norm 1; a zero row has no direction and becomes NaN."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = np.divide(vectors, norms, out=np.full_like(vectors, np.nan), where=norms > 0)
-    return unit
+        return unit(mixed)

@@ -1,5 +1,6 @@
 """LightGCN: item vectors spread over the graph of who did what (He et al., SIGIR 2020)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -79,15 +80,12 @@ class LightGCN(Recommender):
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             layers = [layer[data.shape[0] :].cpu().numpy() for layer in network.spread()]
-            degree = np.asarray(data.sum(axis=0)).ravel()
-            scale = 1 / np.sqrt(np.where(degree > 0, degree, np.inf))
-            below = sum(layers[:-1]) * scale[:, None] / len(layers)
-            return np.mean(layers, axis=0), below.astype(np.float32)
+            return folding(layers, np.asarray(data.sum(axis=0)).ravel())
 
         def validate() -> float:
-            factors, folding = read()
+            factors, below = read()
             assert held is not None
-            return held.ndcg(lambda past: (_users(past, folding) @ factors.T).astype(np.float32))
+            return held.ndcg(lambda past: (folded(past, below) @ factors.T).astype(np.float32))
 
         training.train(
             training.Task(
@@ -109,14 +107,20 @@ class LightGCN(Recommender):
         return users
 
     def _users(self, queries: Queries) -> np.ndarray:
-        x = queries.matrix(self.config.repeats)
-        learned = (~np.isnan(self.factors[:, 0])).astype(np.float32)
-        past = csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape)
-        return _users(past, self.folding)
+        return folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))
 
 
-def _users(x: csr_matrix, folding: np.ndarray) -> np.ndarray:
-    """Return sum_j x_j folding_j / sqrt(sum_j x_j), (n, d) float64; NaN where there is nothing to sum."""
+def folding(layers: Sequence[np.ndarray], degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of the items' layers 0 to K, and what an item adds to a user of degree 1."""
+    scale = 1 / np.sqrt(np.where(degree > 0, degree, np.inf))
+    below = sum(layers[:-1]) * scale[:, None] / len(layers)
+    return np.mean(layers, axis=0), below.astype(np.float32)
+
+
+def folded(x: csr_matrix, folding: np.ndarray, learned: np.ndarray | None = None) -> np.ndarray:
+    """Return sum_j x_j folding_j / sqrt(sum_j x_j) over `learned` items, (n, d) float64; NaN of none."""
+    if learned is not None:
+        x = csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape)
     touched = np.unique(x.indices)
     degree = np.asarray(x.sum(axis=1), np.float64).ravel()
     total: np.ndarray = x[:, touched].astype(np.float64) @ folding[touched].astype(np.float64)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -34,7 +35,7 @@ class CaserNetwork(nn.Module):
         self.mix = nn.Linear(horizontal * window + vertical * factors, factors)
         self.output = embedding(items, 2 * factors)
         self.bias = nn.Parameter(torch.zeros(items))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.networks.layers import Dropout
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -18,7 +19,7 @@ class GRU4RecNetwork(nn.Module):
         self.items = embedding(items, factors)
         between = dropout if layers > 1 else 0.0
         self.gru = nn.GRU(factors, factors, layers, batch_first=True, dropout=between)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(items))
         self.criterion = criterion
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout, attention
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -20,23 +21,48 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(factors)
         self.widen = nn.Linear(factors, width)
         self.narrow = nn.Linear(width, factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, length, d = x.shape
-        split = self.qkv(self.norm(x)).view(b, length, 3, self.heads, d // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
-        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d)))
-        wide = functional.relu(self.widen(self.norm2(x)))
-        mixed: Tensor = x + self.dropout(self.narrow(wide))
+        x = x + self.dropout(self.attended(self.norm(x)))
+        mixed: Tensor = x + self.dropout(self.narrow(functional.relu(self.widen(self.norm2(x)))))
         return mixed
+
+    def attended(self, x: Tensor) -> Tensor:
+        """Return what each place takes from itself and those before it, (b, l, d)."""
+        b, length, d = x.shape
+        split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
+        mixed: Tensor = self.mix(attention(q, k, v).transpose(1, 2).reshape(b, length, d))
+        return mixed
+
+
+class GatedBlock(Block):
+    """x + s(A x) * drop(attention(norm x)), then x + s(B x) * drop(ffn(norm x)), s the sigmoid.
+
+    LiGR's block (Borisyuk et al., 2025) with the network of SwiGLU: ffn(x) = narrow(silu(widen x) * lift x).
+    """
+
+    def __init__(self, factors: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__(factors, heads, width, dropout)
+        self.lift = nn.Linear(factors, width)
+        self.gate = nn.Linear(factors, factors)
+        self.gate2 = nn.Linear(factors, factors)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.sigmoid(self.gate(x)) * self.dropout(self.attended(self.norm(x)))
+        y = self.norm2(x)
+        wide = self.dropout(functional.silu(self.widen(y)) * self.lift(y))
+        mixed: Tensor = x + torch.sigmoid(self.gate2(x)) * self.dropout(self.narrow(wide))
+        return mixed
+
+
+BLOCKS = {"pre_norm": Block, "ligr": GatedBlock}
 
 
 class SASRecNetwork(nn.Module):
     """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
 
-    tied = True
     per_item: tuple[str, ...] = ("items.weight",)
 
     def __init__(
@@ -49,13 +75,17 @@ class SASRecNetwork(nn.Module):
         width: int,
         dropout: float,
         criterion: Criterion,
+        temperature: float | None = None,
+        block: str = "pre_norm",
     ) -> None:
         super().__init__()
+        self.temperature = temperature
+        self.tied = temperature is None
         self.items = embedding(items, factors)
         self.positions = embedding(max_length, factors)
-        self.blocks = nn.ModuleList(Block(factors, heads, width, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(BLOCKS[block](factors, heads, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -67,11 +97,12 @@ class SASRecNetwork(nn.Module):
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)
-        return normed
+        return normed if self.temperature is None else functional.normalize(normed, dim=-1) / self.temperature
 
     def table(self) -> Tensor:
-        """Return the item table, (n, d)."""
-        return self.items.weight
+        """Return the item table, (n, d); of unit length where scores are cosines."""
+        table = self.items.weight
+        return table if self.temperature is None else functional.normalize(table, dim=-1)
 
     def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the state after the newest token, (b, d)."""

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from profiles import manifest
 from profiles.features import FeaturesConfig, history
@@ -146,8 +147,9 @@ def refuse_differences(found: Snapshot, expected: Snapshot) -> None:
         one, other = found.history.of_user(user), expected.history.of_user(user)
         assert one is not None
         assert other is not None
-        for name in ("item", "kind", "time", "value", "marks", "session"):
+        for name in ("time", "value", "marks", "session"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert_frame_equal(found.history.past(user), expected.history.past(user))
 
 
 def put(store: SQLiteStore, items: Sequence[Row], users: Sequence[Row]) -> None:
@@ -341,6 +343,21 @@ def test_parts_of_the_log_are_linked_until_as_many_events_follow(store: SQLiteSt
         (2, 1, (8, 9)), (2, 1, (8, 10)), (3, 2, (10, 11)), (2, 1, (8, 12)), (3, 2, (12, 13)),
         (3, 2, (12, 14)), (4, 3, (14, 15)), (1, 0, (0, 16)),
     ]  # fmt: skip
+
+
+def test_partitions_of_the_history_without_new_events_are_linked(
+    store: SQLiteStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PARTITION", 8)
+    store.append(frame([event(f"u{n % 20}", "b", n / 2) for n in range(60)], 2))
+    before = built(store, root)
+    store.append(frame([event("u7", "a", 0.25, "new type")], 62))
+    after = built(store, root)
+    names = [p.name for p in (after.folder / "history").glob("*-*.arrow")]
+    same = [n for n in names if (after.folder / "history" / n).samefile(before.folder / "history" / n)]
+    assert before.history.partitions == after.history.partitions == 8
+    assert len(same) == len(names) - 2
+    assert all(after.about["files"][f"history/{n}"] == before.about["files"][f"history/{n}"] for n in same)
 
 
 def test_parts_that_do_not_serve_a_moment_are_read_again(store: SQLiteStore, root: Path) -> None:

@@ -254,7 +254,10 @@ def test_held_out_ndcg_by_loops(lopsided):
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("mult_vae", {"hidden": 12, "latent": 4}), ("lightgcn", {"factors": 8}), ("simplex", {"factors": 8})],
+    [
+        ("mult_vae", {"hidden": 12, "latent": 4}),
+        *((n, {"factors": 8}) for n in ("graph_content", "lightgcn", "simplex")),
+    ],
 )
 def test_patience_stops_a_fit(name, more, crowd):
     seen = []

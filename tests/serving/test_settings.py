@@ -310,6 +310,7 @@ EXAMPLES = {
     ("items", "path"),
     ("items", "attributes"),
     ("users", "path"),
+    ("vectors", "path"),
     ("events", "format"),
 }
 

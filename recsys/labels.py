@@ -1,0 +1,91 @@
+"""Labels of items: the values of their attributes as columns of a sparse matrix, weighed by TF-IDF.
+
+A list gives a label for each distinct value, a number its band of equally many items, anything else its
+value; the same value of two attributes is two labels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix, diags
+
+from recsys.dataset import Catalogue
+from recsys.recommender import linear_scores
+
+NO_LABELS = ("item_id", "title", "text")  # an item's own
+
+
+def able(catalogue: Catalogue) -> list[str]:
+    """Return the attributes whose values may be labels: not ids, titles, texts or moments."""
+    kinds = catalogue.attributes.schema
+    return [n for n, kind in kinds.items() if n not in NO_LABELS and (not kind.is_nested() or _listed(kind))
+            and not kind.is_temporal()]  # fmt: skip
+
+
+def labels(catalogue: Catalogue, attributes: Sequence[str], bands: int = 5) -> pl.DataFrame:
+    """Return (row, kind, label) of every distinct label of the items; kinds do not share labels."""
+    frame = catalogue.attributes.with_row_index("row")
+    parts = []
+    for name in attributes:
+        values = frame[name]
+        if _listed(values.dtype):
+            found = frame.select("row", label=pl.col(name).list.unique()).explode("label")
+        else:
+            found = pl.DataFrame({"row": frame["row"], "label": _banded(values, bands)})
+        parts.append(found.select("row", kind=pl.lit(name), label=pl.col("label").cast(pl.String)))
+    together = pl.concat(parts).drop_nulls("label")
+    return together.with_columns(label=pl.format("{}:{}", "kind", "label"))
+
+
+def incidence(found: pl.DataFrame, items: int, share: np.ndarray | None = None) -> csr_matrix:
+    """Return (items, labels) float64, `share` (or 1) where an item has a label; labels sorted."""
+    names = found["label"].unique().sort()
+    column = found["label"].cast(pl.Enum(names)).to_physical().to_numpy()
+    cells = np.ones(len(found)) if share is None else share
+    return csr_matrix((cells, (found["row"].to_numpy(), column)), (items, len(names)))
+
+
+def tf_idf(cells: csr_matrix) -> csr_matrix:
+    """Weigh each label by idf = ln((1 + items) / (1 + items with it)) + 1, float32 rows of norm 1 or 0."""
+    found = cells.getnnz(axis=0)
+    return _unit((cells @ diags(np.log((1 + cells.shape[0]) / (1 + found)) + 1)).tocsr()).astype(np.float32)
+
+
+def cosines(x: csr_matrix, vectors: csr_matrix, by_label: csr_matrix, items: np.ndarray | None) -> np.ndarray:
+    """Return the cosines of histories' sums of label vectors and items; NaN without a label in common.
+
+    `by_label` is `vectors` (items, labels) transposed, as CSR.
+    """
+    return linear_scores(_unit((x @ vectors).tocsr()), by_label, items)
+
+
+def cosine_parts(x: csr_matrix, vectors: csr_matrix, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return one history's rows and what each adds to the cosines of `items`; the parts sum to them."""
+    own = diags(x.data.astype(np.float64)) @ vectors[x.indices]
+    norm = np.sqrt(np.square(np.asarray(own.sum(axis=0))).sum())
+    parts: np.ndarray = (own @ vectors[items].T).toarray()
+    return x.indices, parts / (norm if norm > 0 else np.nan)
+
+
+def _listed(kind: pl.DataType) -> bool:
+    return isinstance(kind, pl.List) and not kind.inner.is_nested()
+
+
+def _banded(values: pl.Series, bands: int) -> pl.Series:
+    """Return numbers of more than `bands` values as the band they fall in, all else as it is."""
+    if not values.dtype.is_numeric() or values.n_unique() <= bands:
+        return values
+    numbers = values.cast(pl.Float64)
+    finite = numbers.is_finite().fill_null(False)
+    edges = np.unique(np.quantile(numbers.filter(finite).to_numpy(), np.arange(1, bands) / bands))
+    band = np.searchsorted(edges, numbers.fill_null(0.0).to_numpy(), side="right")
+    return pl.Series(band).set(~finite, None)
+
+
+def _unit(matrix: csr_matrix) -> csr_matrix:
+    """Scale rows to norm 1; a zero row stays one. Cells of 0 go."""
+    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    unit = (diags(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)) @ matrix).tocsr()
+    unit.eliminate_zeros()
+    return unit

@@ -1,0 +1,254 @@
+"""What knows items by their content, against slow versions of themselves, and what is new among them."""
+
+from dataclasses import replace
+from itertools import pairwise
+from math import log as ln
+
+import numpy as np
+import polars as pl
+import pytest
+
+from profiles.schema import ContractError
+from recsys import training
+from recsys.dataset import Catalogue, Dataset
+from recsys.models import RECOMMENDERS
+from recsys.recommender import NotApplicableError
+
+REPEATS = ("binary", "sum", "log", "last")
+
+
+def fit(name, train, **config):
+    kind = RECOMMENDERS[name]
+    return kind(kind.config_class(**config)).fit(train)
+
+
+def newest_ages(world) -> np.ndarray:
+    """Return the days since each pair's newest interaction at `as_of`, (users, items); inf if none."""
+    users = world.log["user_id"].unique().sort().to_list()
+    ages = np.full((len(users), len(world.catalogue.items)), np.inf)
+    for user, item, when in world.log["user_id", "item_id", "timestamp"].rows():
+        cell = users.index(user), world.catalogue.items.row(item)
+        ages[cell] = min(ages[cell], (world.as_of - when).total_seconds() / 86_400)
+    return ages
+
+
+# Vectors a user brings
+
+
+@pytest.mark.parametrize("half_life", [None, 4.0])
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_vectors_by_loops(repeats, half_life, lopsided):
+    vectors = lopsided.vectors.copy()
+    vectors[[2, 5]] = np.nan
+    train = replace(lopsided.train, brought={"images": vectors})
+    scores = fit("content_vectors", train, repeats=repeats, half_life_days=half_life).score(
+        lopsided.queries()
+    )
+    x, ages = lopsided.train.matrix(repeats).toarray().astype(float), newest_ages(lopsided)
+    for user in range(23):
+        liked = np.zeros(6)
+        for item in np.flatnonzero(x[user]):
+            if not np.isnan(vectors[item]).any():
+                fading = 1 if half_life is None else 0.5 ** (ages[user, item] / half_life)
+                liked += x[user, item] * fading * vectors[item]
+        expected = vectors @ (liked / np.linalg.norm(liked)) if liked.any() else np.full(14, np.nan)
+        np.testing.assert_allclose(scores[user], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_content_vectors_ranks_what_nobody_touched(lopsided):
+    vectors = np.full((14, 2), np.nan, np.float32)
+    vectors[[0, 12]], vectors[[1, 13]] = [1, 0], [0.6, 0.8]
+    model = fit("content_vectors", replace(lopsided.train, brought={"a": vectors}))
+    queries = lopsided.ask({"u": ["i00", "i03"], "v": ["i03"]})
+    ranked = model.rank(queries, 14, lopsided.catalogue)
+    assert ranked.rows[0, :4].tolist() == [12, 1, 13, -1]
+    assert ranked.lengths[1] == 0
+
+
+def test_content_vectors_reads_the_file_it_is_told_to(lopsided):
+    one, two = lopsided.vectors, lopsided.vectors[:, ::-1] ** 3
+    both = replace(lopsided.train, brought={"one": one, "two": two})
+    assert np.array_equal(fit("content_vectors", both, vectors="two").vectors, two, equal_nan=True)
+    for name in (None, "three"):
+        with pytest.raises(ContractError, match="names none of the files brought: one, two"):
+            fit("content_vectors", both, vectors=name)
+    with pytest.raises(NotApplicableError, match="nobody brought vectors"):
+        fit("content_vectors", lopsided.without_text().train)
+    with pytest.raises(NotApplicableError, match="no item of the catalogue has a vector in 'one'"):
+        fit("content_vectors", replace(lopsided.train, brought={"one": one * np.nan}))
+    timeless = replace(both, timeless=True)
+    with pytest.raises(NotApplicableError, match="half_life_days needs times"):
+        fit("content_vectors", timeless, vectors="one", half_life_days=2)
+
+
+# Attributes
+
+
+def described(world):
+    """Return the world's data, its items with a maker, a price, an age group and some facets."""
+    random = np.random.default_rng(5)
+    attributes = world.catalogue.attributes.with_columns(
+        brand=pl.Series([None if n == 4 else f"brand {n % 3}" for n in range(14)]),
+        price=pl.Series([None if n == 2 else float(random.lognormal(2, 1)) for n in range(14)]),
+        age=pl.Series([n % 2 * 12 for n in range(14)]),
+        facets=pl.Series([["old", "big", "old"] if n < 3 else [f"brand {n % 3}"] for n in range(14)]),
+    ).with_columns(categories=pl.lit(None, pl.List(pl.String)))
+    return replace(world.train, catalogue=replace(world.catalogue, attributes=attributes))
+
+
+@pytest.mark.parametrize("half_life", [None, 4.0])
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_attributes_by_loops(repeats, half_life, lopsided):
+    train = described(lopsided)
+    rows = train.catalogue.attributes.to_dicts()
+    prices = sorted(row["price"] for row in rows if row["price"] is not None)
+    edges = [np.quantile(prices, share) for share in (1 / 3, 2 / 3)]
+    own = [
+        {("facets", facet) for facet in row["facets"]}
+        | {("brand", row["brand"]), ("age", row["age"])}
+        | ({("price", sum(row["price"] >= edge for edge in edges))} if row["price"] is not None else set())
+        for row in rows
+    ]
+    own = [{label for label in has if label[1] is not None} for has in own]
+    names = sorted(set().union(*own), key=str)
+    v = np.zeros((14, len(names)))
+    for item, has in enumerate(own):
+        for label in has:
+            v[item, names.index(label)] = ln(15 / (1 + sum(label in other for other in own))) + 1
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    x = lopsided.train.matrix(repeats).toarray().astype(float)
+    if half_life is not None:
+        x *= 0.5 ** (newest_ages(lopsided) / half_life)
+    expected = (x @ v) / np.linalg.norm(x @ v, axis=1, keepdims=True) @ v.T
+    model = fit("content_attributes", train, repeats=repeats, bands=3, half_life_days=half_life)
+    scores = model.score(lopsided.queries())
+    np.testing.assert_allclose(scores, np.where(expected == 0, np.nan, expected), rtol=1e-4)
+    query = lopsided.queries().part(3, 4)
+    history, parts = model.influence(query, np.arange(14))
+    for item, part in zip(history, parts, strict=True):
+        np.testing.assert_allclose(
+            part, x[3, item] * v[item] @ v.T / np.linalg.norm(x[3] @ v), rtol=1e-4, atol=1e-7
+        )
+    assert set(history) == set(np.flatnonzero(x[3]))
+
+
+def test_only_the_attributes_asked_for_are_read(lopsided):
+    train = described(lopsided)
+    model = fit("content_attributes", train, attributes=["brand"])
+    assert model.by_label.shape == (3, 14)
+    scores = model.score(lopsided.ask({"u": ["i01"]}))[0]
+    assert np.flatnonzero(~np.isnan(scores)).tolist() == [1, 7, 10, 13]  # i13 is new; i04 has no brand
+    with pytest.raises(ContractError, match=r"'colour' is none of the items' .*brand.*age"):
+        fit("content_attributes", train, attributes=["colour"])
+    with pytest.raises(ContractError, match="'title' is none of"):
+        fit("content_attributes", train, attributes=["title"])
+    bare = train.catalogue.attributes.select("item_id", "title", "available_from", "available_to")
+    bare = bare.with_columns(brand=pl.lit(None, pl.String))
+    with pytest.raises(NotApplicableError, match="no item has an attribute"):
+        fit("content_attributes", replace(train, catalogue=replace(train.catalogue, attributes=bare)))
+
+
+def test_a_number_falls_into_one_of_equally_many(lopsided):
+    train = described(lopsided)
+    bands = fit("content_attributes", train, attributes=["price"], bands=3).by_label
+    assert sorted(bands.getnnz(axis=1)) == [4, 4, 5]
+    price = train.catalogue.attributes["price"].to_numpy()
+    spans = sorted((price[row.indices].min(), price[row.indices].max()) for row in bands)
+    assert all(below[1] < above[0] for below, above in pairwise(spans))
+    odd = train.catalogue.attributes.with_columns(price=pl.Series([np.nan, np.inf, 5.0] + [1.0] * 11))
+    odd = replace(train, catalogue=replace(train.catalogue, attributes=odd))
+    found = fit("content_attributes", odd, attributes=["price"], bands=2).by_label
+    assert set(found.indices) == set(range(2, 14))
+
+
+# A graph with content
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """The networks that were trained, the newest last."""
+    networks, train = [], training.train
+
+    def spy(task, config):
+        networks.append(task.module)
+        return train(task, config)
+
+    monkeypatch.setattr(training, "train", spy)
+    return networks
+
+
+@pytest.mark.parametrize("repeats", ["binary", "sum"])
+@pytest.mark.parametrize("texts", [True, False])
+def test_graph_content_by_dense_products(texts, repeats, lopsided, learned):
+    train = described(lopsided)
+    if not texts:
+        train = replace(train, vectors=None)
+    model = fit(
+        "graph_content", train, attributes=["brand", "facets"], label_weight=0.5, repeats=repeats,
+        factors=5, layers=2, epochs=3, learning_rate=0.05,
+    )  # fmt: skip
+    has = [
+        {("brand", row["brand"])} - {("brand", None)} | {("facets", facet) for facet in row["facets"]}
+        for row in train.catalogue.attributes.to_dicts()
+    ]
+    names = sorted(set().union(*has))
+    x = train.matrix(repeats).toarray().astype(float)
+    joined = np.vstack([x, [[0.5 * (name in own) for own in has] for name in names]])
+    nodes = len(joined)
+    a = np.zeros((nodes + 14, nodes + 14))
+    a[:nodes, nodes:], a[nodes:, :nodes] = joined, joined.T
+    scale = 1 / np.sqrt(a.sum(axis=1))
+    a *= scale[:, None] * scale
+    made = learned[0]
+    own = made.items.detach().double().numpy() * (x.sum(axis=0) > 0)[:, None]
+    if texts:
+        own += np.nan_to_num(train.vectors) @ made.map.weight.detach().double().numpy().T
+    first = np.vstack([np.zeros((23, 5)), made.labels.detach().double().numpy(), own])
+    mean = (first + a @ first + a @ a @ first) / 3
+    scores = model.score(lopsided.queries())
+    np.testing.assert_allclose(scores, mean[:23] @ mean[nodes:].T, rtol=1e-3, atol=1e-5)
+    assert not np.isnan(scores).any()
+
+
+def test_graph_content_places_what_nobody_touched(two_tastes, items_of):
+    ids = [*two_tastes.catalogue.items.ids, "new p", "new q", "new"]
+    tastes = {i: ["things", f"of {i.removeprefix('new ')[0]}"] for i in ids if i != "new"}
+    catalogue = Catalogue.of(
+        items_of(dict.fromkeys(ids, (0.0, None)), tastes), two_tastes.log, two_tastes.as_of
+    )
+    train = Dataset.of(two_tastes.log, catalogue, two_tastes.as_of)
+    model = fit("graph_content", train, factors=8, epochs=60, learning_rate=0.02)
+    queries = catalogue.queries(
+        two_tastes.log["user_id"].unique().sort().to_list(), two_tastes.log, two_tastes.as_of
+    )
+    scores = dict(zip(catalogue.items.ids, model.score(queries).T, strict=True))
+    likes_p = np.array([user[0] == "a" for user in queries.ids])
+    assert ((scores["new p"] > scores["new q"]) == likes_p).all()
+    for strange, new in (("q", "new p"), ("p", "new q")):
+        own = likes_p == (new == "new p")
+        assert all((scores[new] > scores[i])[own].all() for i in ids if i[0] == strange)
+    assert np.isnan(scores["new"]).all()
+    # As a past, too, it says what its labels say.
+    past = two_tastes.log.head(1).with_columns(user_id=pl.lit("u"), item_id=pl.lit("new q"))
+    asked = catalogue.queries(["u"], past, two_tastes.as_of)
+    ranked = model.rank(asked, 9, catalogue)
+    assert {catalogue.items.ids[int(row)][0] for row in ranked.rows[0]} == {"q"}
+
+
+def test_graph_content_hides_own_vectors_while_training(lopsided, learned):
+    fit("graph_content", described(lopsided), attributes=["brand"], factors=4, epochs=1, hidden=0.5)
+    network = learned[0]
+    network.map = None
+    network.train()
+    hidden = [(network.first()[-14:].detach() == 0).all(1).numpy() for _ in range(50)]
+    assert (np.array(hidden)[:, 11:]).all()  # nobody touched them: there is nothing to hide
+    assert 0.4 < np.array(hidden)[:, :11].mean() < 0.6
+    network.eval()
+    assert not (network.first()[-14:-3] == 0).all(1).any()
+
+
+def test_graph_content_says_when_there_is_no_content(lopsided):
+    bare = lopsided.catalogue.attributes.with_columns(categories=pl.lit(None, pl.List(pl.String)))
+    train = replace(lopsided.without_text().train, catalogue=replace(lopsided.catalogue, attributes=bare))
+    with pytest.raises(NotApplicableError, match="no item has a category, tag or text"):
+        fit("graph_content", train)
