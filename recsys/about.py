@@ -18,6 +18,7 @@ class About:
     title: str  # name, idea and paper
     cost: str
     needs: str
+    update: str  # what `Recommender.update` does
     details: str  # the equation, what it cannot do, what memory it takes
     settings: dict[str, dict[str, Any]]  # default and meaning by name
 
@@ -33,6 +34,7 @@ def about(name: str) -> About:
         title=title,
         cost=COSTS[kind.cost],
         needs=NEEDS[kind.needs],
+        update="a fit, exactly" if kind.updates_exactly() else "goes on from what was learned, a few passes",
         details=inspect.getdoc(kind) or "",
         settings=_settings(kind),
     )

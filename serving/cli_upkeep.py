@@ -138,7 +138,8 @@ def recommenders(
     if name:
         only = found[0]
         console.print(f"{only.title}\n\n{only.details}\n", markup=False, soft_wrap=True)
-        console.print(f"cost: {only.cost}\nneeds: {only.needs}\n", markup=False, soft_wrap=True)
+        told_of = f"cost: {only.cost}\nneeds: {only.needs}\nupdate: {only.update}\n"
+        console.print(told_of, markup=False, soft_wrap=True)
         for column in ("setting", "default", "meaning"):
             table.add_column(column)
         for setting, told in only.settings.items():

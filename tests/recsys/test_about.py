@@ -14,6 +14,8 @@ def test_everyone_is_there_the_cheapest_first() -> None:
     costs = [list(COSTS.values()).index(each.cost) for each in found]
     assert costs == sorted(costs)
     assert {each.needs for each in found} == set(NEEDS.values())
+    assert {each.name for each in found if each.update != "a fit, exactly"} >= {"als", "bpr", "sasrec"}
+    assert about("ease").update == "a fit, exactly"
 
 
 @pytest.mark.parametrize("name", sorted(RECOMMENDERS))
