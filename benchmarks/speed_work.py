@@ -16,6 +16,7 @@ from benchmarks.speed_world import world
 from profiles import threads
 from profiles.threads import single_blas
 from recsys import training
+from recsys.dataset import Dataset
 from recsys.models import RECOMMENDERS
 from recsys.products import MANY, Table
 from recsys.ranking import Barred, rounded
@@ -245,8 +246,8 @@ def implicit_item_knn(source: str, repeats: int) -> Figures:
 def ease_fit(data: str, users: int, repeats: int) -> Figures:
     """Time the dense fit."""
     test, catalogue = _movies(data, users)
-    fit = ml1m_last.fit("ease", {}, test)
-    return {"seconds": least(lambda: fit(catalogue), repeats), "items": len(catalogue.items)}
+    train = Dataset.of(test.train, catalogue, test.at, timeless=True)
+    return {"seconds": least(lambda: RECOMMENDERS["ease"]().fit(train), repeats), "items": len(train.items)}
 
 
 def lapack_inverse(data: str, users: int, repeats: int) -> Figures:

@@ -2,12 +2,12 @@
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dposv
 from scipy.sparse import csr_matrix, diags
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
+from recsys.dense import regression
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
 from recsys.regression import assembled, blocks
 
@@ -49,12 +49,7 @@ class EASE(Recommender):
         self.weights = self._dense(x) if x.shape[1] <= DENSE_ITEMS else self._sparse(x)
 
     def _dense(self, x: csr_matrix) -> np.ndarray:
-        gram = (x.T @ x).toarray().astype(np.float64)
-        gram[np.diag_indices_from(gram)] += self.config.l2
-        p = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(len(gram)), overwrite_b=True)
-        p /= -np.diag(p)
-        np.fill_diagonal(p, 0.0)
-        weights = np.ascontiguousarray(p, np.float32)
+        weights = regression(x, self.config.l2)
         # An item nobody touched has no weights: NaN says so, 0 would rank it above negative scores.
         weights[:, np.asarray(x.getnnz(axis=0)) == 0] = np.nan
         return weights
