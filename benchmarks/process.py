@@ -102,7 +102,7 @@ def child() -> None:
     figures: Figures
     try:
         figures = getattr(importlib.import_module(module), function)(**parameters)
-        figures = {"peak_mb": _peak(), **figures}
+        figures = {"peak_mb": peak(), **figures}
     except NotReached as reason:
         figures = {"reason": str(reason)}
     except Exception as error:
@@ -132,7 +132,7 @@ def scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _peak() -> float:
+def peak() -> float:
     """Return this process's largest resident memory, in MB.
 
     Not from getrusage where /proc tells: there a process begins with the peak of the one it came from.

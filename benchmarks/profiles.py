@@ -4,6 +4,9 @@
 `GROUP BY user_id, event_type` over the same files divided by ours. Beside it stand the same columns in
 plain Polars and, those that can be said in it and up to ten million events, in pandas.
 
+`snapshot` is all that `attune build` does, `day` the same for one day more on top of the snapshot before:
+its `ratio` is the time of `snapshot` divided by its own.
+
     python -m benchmarks.profiles --events 100_000_000
 """
 
@@ -14,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 
-from benchmarks import log, profile_peers
+from benchmarks import log, profile_days, profile_peers
 from benchmarks.log import Log, LogConfig
 from benchmarks.process import Figures, Task, scratch
+from benchmarks.profile_days import groups
 from benchmarks.profile_polars import WEIGHTS
 from benchmarks.report import Benchmark, Plan, Row
 from profiles.features import FeaturesConfig, history
@@ -29,6 +32,7 @@ from profiles.schema import TIME, microseconds
 MILLION = 1_000_000
 REPEATED = 10 * MILLION  # events up to which three runs are made; above it ours once, the peer twice
 FIGURES = ("seconds", "columns", "users")
+DAYS = ("seconds", "new_events")
 PEERS = ("benchmarks/profile_polars.py", "benchmarks/profile_pandas.py")
 
 
@@ -52,12 +56,12 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
     def scan(columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         for file in files.events:
             first = 0
-            for rows in _groups(file):  # Polars by its rows, so that strings are decoded once
+            for rows in groups(file):  # Polars by its rows, so that strings are decoded once
                 yield pl.scan_parquet(file).slice(first, rows).select(columns).collect()
                 first += rows
 
     (place / "history").mkdir()
-    rows = sum(sum(_groups(file)) for file in files.events)
+    rows = sum(sum(groups(file)) for file in files.events)
     past = history.build(place / "history", scan, rows, items["item_id"], {})
     moment, config = microseconds(files.as_of), FeaturesConfig()
     weights = InteractionsConfig(weights=WEIGHTS)
@@ -67,18 +71,15 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
     return sum(name not in text for shape in shapes for name in shape), len(users)
 
 
-def _groups(file: Path) -> list[int]:
-    """Return the rows of each row group."""
-    metadata = pq.ParquetFile(file).metadata
-    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-
-
 def plan(args: argparse.Namespace) -> Plan:
     """Ours and the peers at --events; ours and DuckDB at 1 and 10 million too, to see how they grow."""
     asked = log.config(args)
     rows = _pair(args, "", asked.events)
     rows.append(_row(args, "polars", profile_peers.polars, asked.events, measured=PEERS))
     rows.append(_row(args, "pandas", profile_peers.pandas, min(asked.events, 10 * MILLION), measured=PEERS))
+    days = {"figures": DAYS, "measured": ("profiles", "benchmarks/profile_days.py")}
+    whole = _row(args, "snapshot", profile_days.snapshot, asked.events, **days)
+    rows += [whole, _row(args, "day", profile_days.day, asked.events, peer=whole, **days)]
     for suffix, events in (("_1m", MILLION), ("_10m", 10 * MILLION)):
         beyond = f"beyond --events {asked.events:,}" if events > asked.events else ""
         rows += _pair(args, suffix, events, beyond)
@@ -92,13 +93,18 @@ def _pair(args: argparse.Namespace, suffix: str, events: int, skipped: str = "")
 
 
 def _row(
-    args: argparse.Namespace, name: str, function: Callable[..., Figures], events: int, **more: Any
+    args: argparse.Namespace,
+    name: str,
+    function: Callable[..., Figures],
+    events: int,
+    figures: tuple[str, ...] = FIGURES,
+    **more: Any,
 ) -> Row:
     of = LogConfig(events, args.seed)
     return Row(
         name,
         Task(function, {"folder": of.folder(args.data)}),
-        FIGURES,
+        figures,
         needs=(of.made(args.data),),
         repeats=3 if events <= REPEATED and not args.quick else 1,
         facts={"events": events},

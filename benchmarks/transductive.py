@@ -14,8 +14,9 @@ from recsys.models import RECOMMENDERS
 from recsys.models.als import ALS
 from recsys.models.bpr import BPR
 from recsys.models.lightgcn import LightGCN
-from recsys.recommender import Recommender, dense_scores
+from recsys.recommender import Recommender
 
+TRANSDUCTIVE = "_transductive"  # what the names of these rows end with
 MORE: dict[str, dict[str, Any]] = {
     "als": {},
     "bpr": {},
@@ -26,16 +27,14 @@ MORE: dict[str, dict[str, Any]] = {
 class _Transductive:
     """score = x_u'y_i, x_u the trained vector of the user a query is named after."""
 
-    factors: np.ndarray
-
     def _fit(self, train: Dataset) -> None:
         self.users: np.ndarray = self.fit_users(train)  # type: ignore[attr-defined]
         self.names: Vocabulary = train.users
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         rows = self.names.rows(queries.ids)
-        users = np.where((rows >= 0)[:, None], self.users[rows], np.nan)
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        users: np.ndarray = np.where((rows >= 0)[:, None], self.users[rows], np.nan)
+        return users
 
 
 class ALSTransductive(_Transductive, ALS):
@@ -61,7 +60,7 @@ KINDS: dict[str, type[Recommender]] = {
 def transductive(grids: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
     """Return the grids of the transductive rows: those of the recommenders they are rows of."""
     return {
-        f"{name}_transductive": [{**settings, **MORE[name]} for settings in grid]
+        name + TRANSDUCTIVE: [{**settings, **MORE[name]} for settings in grid]
         for name, grid in grids.items()
         if name in MORE
     }

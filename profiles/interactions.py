@@ -1,7 +1,9 @@
 """Events to weighted interactions: one function for a whole log and for one live user."""
 
+from typing import Annotated
+
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import BaseModel, ConfigDict, Field
 
 from profiles.schema import INTERACTIONS
 
@@ -11,7 +13,7 @@ class InteractionsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weights: dict[str, NonNegativeFloat] = Field(
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = Field(
         default_factory=dict,
         description="weight of each event type; types not named are ignored. Empty: every type weighs 1",
     )

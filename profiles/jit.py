@@ -26,12 +26,16 @@ def compiled(loop: Callable[Given, Found]) -> Callable[Given, Found]:
     return run
 
 
-def machine_code(loop: Callable[Given, Found]) -> Callable[Given, Found]:
-    """Load numba and return what it compiles at the first call; it may call others of these."""
+def machine_code(loop: Callable[Given, Found], reorder: bool = False) -> Callable[Given, Found]:
+    """Load numba and return what it compiles at the first call; it may call others of these.
+
+    `reorder` lets it sum floats in another order than written, some at a time, as it always will.
+    """
     from numba import njit
 
+    free: bool | set[str] = {"reassoc", "contract"} if reorder else False
     try:
-        made: Callable[Given, Found] = njit(nogil=True, cache=True)(loop)
+        made: Callable[Given, Found] = njit(nogil=True, cache=True, fastmath=free)(loop)
     except RuntimeError:  # nowhere to keep it
-        made = njit(nogil=True)(loop)
+        made = njit(nogil=True, fastmath=free)(loop)
     return made

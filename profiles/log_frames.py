@@ -1,57 +1,131 @@
 """The frames of a snapshot that are the log itself, written as it is read, in bounded memory.
 
 EVENTS up to the moment, the INTERACTIONS they are weighed into, and TEXTS: what users wrote and items say.
+Each lies in a folder of its own, in parts (`log_parts`); behind the parts of TEXTS comes what items say.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from profiles.interactions import InteractionsConfig, interactions
+from profiles.log_parts import Log, Scan
+from profiles.manifest import Origin
+from profiles.manifest import read as read_manifest
 from profiles.schema import EVENTS, INTERACTIONS, TEXTS, Frame
 from profiles.texts import text_hash
 
+LOG = ("events", "interactions", "texts")
 ROWS = 250_000  # rows a row group holds
+SAID = "items.parquet"  # of TEXTS; sorted behind the parts
+
+
+def log_frame(folder: Path, name: str) -> pl.DataFrame:
+    """Return a frame of LOG, in the order of the log."""
+    return pl.read_parquet(sorted((folder / name).glob("*.parquet")))
+
+
+def written_texts(folder: Path) -> pl.DataFrame:
+    """Return what users wrote as TEXTS."""
+    return pl.concat([TEXTS.empty(), *map(pl.read_parquet, sorted((folder / "texts").glob("[0-9]*")))])
 
 
 def write_log(
-    batches: Iterable[pl.DataFrame],
+    log: Log,
+    scan: Scan,
     moment: datetime,
-    items: pl.DataFrame,
     config: InteractionsConfig,
     folder: Path,
+    origin: Origin | None,
     progress: Callable[[int], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Write events, interactions and texts .parquet; returns how many events there are and of which types."""
-    count = 0
-    types: set[str] = set()
+) -> None:
+    """Write what the log says up to a moment; the parts that were taken over are linked from `origin`.
+
+    Their interactions are weighed anew where the settings of then were others.
+    """
+    if origin and log.taken:
+        weighed = read_manifest(origin.folder)["interactions"] == config.model_dump(mode="json")
+        for number in range(log.taken):
+            for name in LOG:
+                if name != "interactions" or weighed:
+                    origin.link(_part(name, number), folder)
+            if not weighed:
+                _weigh(number, config, folder)
+    for number, part in enumerate(log.new, log.taken):
+        _write(scan(part.first, part.last), number, moment, config, folder, progress)
+    log.save(folder)
+
+
+def write_said(items: pl.DataFrame, folder: Path, origin: Origin | None, same: bool) -> None:
+    """Write what items say, behind the parts of texts; `same`: the items are those of `origin`.
+
+    Where others came or some changed, texts that were there keep the hash they had.
+    """
+    name = f"texts/{SAID}"
+    if origin and same:
+        origin.link(name, folder)
+        return
+    known = pl.read_parquet(origin.folder / name) if origin else None
+    with FrameWriter(folder / name, TEXTS) as texts:
+        texts.add(said(items, known))
+
+
+def _part(name: str, number: int) -> str:
+    return f"{name}/{number:04}.parquet"
+
+
+def _write(
+    batches: Iterable[pl.DataFrame],
+    number: int,
+    moment: datetime,
+    config: InteractionsConfig,
+    folder: Path,
+    progress: Callable[[int], None],
+) -> None:
     with (
-        FrameWriter(folder / "events.parquet", EVENTS) as events,
-        FrameWriter(folder / "interactions.parquet", INTERACTIONS) as weighted,
-        FrameWriter(folder / "texts.parquet", TEXTS) as texts,
+        FrameWriter(folder / _part("events", number), EVENTS) as events,
+        FrameWriter(folder / _part("interactions", number), INTERACTIONS) as weighted,
+        FrameWriter(folder / _part("texts", number), TEXTS) as texts,
     ):
         for batch in batches:
             known = batch.filter(pl.col("timestamp") <= moment)
             events.add(known)
             weighted.add(interactions(known, config))
             texts.add(written(known))
-            count += len(known)
-            types.update(known["event_type"].unique())
             progress(len(batch))
-        texts.add(said(items))
-    return {"events": count, "types": types}
+
+
+def _weigh(number: int, config: InteractionsConfig, folder: Path) -> None:
+    """Write a part of interactions from the events that are there."""
+    with FrameWriter(folder / _part("interactions", number), INTERACTIONS) as weighted:
+        for batch in _batches(folder / _part("events", number)):
+            weighted.add(interactions(batch, config))
+
+
+def _batches(path: Path) -> Iterator[pl.DataFrame]:
+    lazy = pl.scan_parquet(path)
+    for first in range(0, lazy.select(pl.len()).collect().item(), ROWS):
+        yield lazy.slice(first, ROWS).collect()
 
 
 class FrameWriter:
     """Writes one frame to a Parquet file, part after part, in row groups of ROWS or more."""
 
     def __init__(self, path: Path, frame: Frame) -> None:
+        path.parent.mkdir(exist_ok=True)
         self._frame, self._waiting = frame, [frame.empty()]
-        self._file = pq.ParquetWriter(path, frame.empty().to_arrow().schema, compression="zstd")
+        words = [name for name, column in frame.columns.items() if column.dtype == pl.String]
+        self._file = pq.ParquetWriter(
+            path,
+            frame.empty().to_arrow().schema,
+            compression="zstd",
+            use_dictionary=[
+                name for name in words if (name,) != frame.key
+            ],  # ids that never repeat need none
+        )
 
     def __enter__(self) -> "FrameWriter":
         return self
@@ -87,8 +161,8 @@ def written(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def said(items: pl.DataFrame) -> pl.DataFrame:
-    """Return what items say as TEXTS."""
+def said(items: pl.DataFrame, known: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return what items say as TEXTS; texts among those `known` are not hashed again."""
     found = items.select(
         pl.lit("item").alias("owner"),
         pl.col("item_id").alias("id"),
@@ -102,12 +176,13 @@ def said(items: pl.DataFrame) -> pl.DataFrame:
         ).alias("text"),
         pl.lit(None, EVENTS.schema["timestamp"]).alias("timestamp"),
     ).filter(pl.col("text").str.len_chars() > 0)
-    return _hashed(found)
+    return _hashed(found, known)
 
 
-def _hashed(found: pl.DataFrame) -> pl.DataFrame:
-    hashes = pl.Series("text_hash", [text_hash(t) for t in found["text"]], dtype=pl.String)
-    return TEXTS.conform(found.with_columns(hashes))
+def _hashed(found: pl.DataFrame, known: pl.DataFrame | None = None) -> pl.DataFrame:
+    before = {} if known is None else dict(zip(known["text"], known["text_hash"], strict=True))
+    hashes = [before.get(text) or text_hash(text) for text in found["text"]]
+    return TEXTS.conform(found.with_columns(text_hash=pl.Series(hashes, dtype=pl.String)))
 
 
 def _worded(text: pl.Expr) -> pl.Expr:

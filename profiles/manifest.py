@@ -10,15 +10,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from profiles.schema import ContractError
 
 MANIFEST = "manifest.json"
-FORMAT = 1  # raise it when the code makes other content from the same inputs: every key changes with it
+FORMAT = 2  # raise it when the code makes other content from the same inputs: every key changes with it
 SEAL = "seal"  # the manifest's own SHA-256, of everything else in it
 
 
@@ -38,18 +39,49 @@ def content_key(*parts: object) -> str:
     return digest(json.dumps((FORMAT, *parts), sort_keys=True, default=str).encode())[:16]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A sealed folder whose files may stand in a new one too: the same bytes, written once."""
+
+    folder: Path
+    digests: Mapping[str, str]  # of the files that were read and found to be as they were sealed
+    linked: dict[str, str] = field(default_factory=dict)  # what need not be read again to seal the new one
+
+    @classmethod
+    def checked(cls, folder: Path, parts: Collection[str]) -> "Origin":
+        """Read all there is of some parts of a folder: files and folders that lie in it.
+
+        Raises ContractError naming the first file that is missing, changed or not in the manifest.
+        """
+        named = _sealed(folder)["files"]
+        digests = {name: recorded for name, recorded in named.items() if Path(name).parts[0] in parts}
+        _compare(folder, digests, (path for part in parts for path in _files(folder / part)))
+        return cls(folder, digests)
+
+    def link(self, name: str, folder: Path) -> None:
+        """Put a file that was checked into a new folder too; copied where the file system cannot link."""
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.hardlink_to(self.folder / name)
+        except OSError:
+            shutil.copyfile(self.folder / name, path)
+        else:
+            self.linked[name] = self.digests[name]
+
+
 @contextmanager
-def building(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+def building(place: Path, about: Mapping[str, Any], origin: Origin | None = None) -> Iterator[Path]:
     """Yield an empty folder; on success seal it with `about` as it is then and rename it to `place`.
 
     On an error nothing is left. A folder that is already at `place` has the same content by its name
-    and stays.
+    and stays. What is linked from an `origin` is sealed with the digest it had there.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         yield folder
-        _seal(folder, dict(about))
+        _seal(folder, dict(about), origin.linked if origin else {})
         if not place.exists():
             folder.chmod(0o755)
             try:
@@ -97,24 +129,33 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises ContractError naming the first file that is missing, changed or not in the manifest, the
     manifest itself included.
     """
+    manifest = _sealed(folder)
+    _compare(folder, manifest["files"], _files(folder))
+    return manifest
+
+
+def _sealed(folder: Path) -> dict[str, Any]:
     manifest = read(folder)
     if manifest.get(SEAL) != _seal_of(manifest):
         raise ContractError(f"{folder / MANIFEST}: its content is not what was published (seal differs)")
-    named = manifest["files"]
+    return manifest
+
+
+def _compare(folder: Path, named: Mapping[str, str], found: Iterable[Path]) -> None:
     for name, recorded in named.items():
         path = folder / name
         if not path.is_file():
             raise ContractError(f"{path}: missing, though the manifest names it")
         if sha256(path) != recorded:
             raise ContractError(f"{path}: its content is not what was published (SHA-256 differs)")
-    for path in _files(folder):
+    for path in found:
         if str(path.relative_to(folder)) not in named:
             raise ContractError(f"{path}: not named in the manifest")
-    return manifest
 
 
-def _seal(folder: Path, about: dict[str, Any]) -> None:
-    about["files"] = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
+def _seal(folder: Path, about: dict[str, Any], known: Mapping[str, str]) -> None:
+    names = [str(path.relative_to(folder)) for path in _files(folder)]
+    about["files"] = {name: known.get(name) or sha256(folder / name) for name in names}
     about[SEAL] = _seal_of(json.loads(json.dumps(about, default=str)))
     text = json.dumps(about, indent=2, default=str, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, "utf-8")

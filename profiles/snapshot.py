@@ -1,12 +1,11 @@
 """A snapshot: everything known as of one moment, in an immutable folder of frames."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ from profiles.features.context import save as save_context
 from profiles.features.history import History
 from profiles.features.profile_build import ProfileBuild
 from profiles.interactions import InteractionsConfig
-from profiles.log_frames import write_log
+from profiles.log_frames import LOG, log_frame, write_log, write_said, written_texts
+from profiles.log_parts import LATEST, NEVER, PARTS, Log, Part, parts_of
 from profiles.schema import EPOCH, ContractError, microseconds
 from profiles.store import EventStore
 
 FRAMES = ("events", "items", "users", "interactions", "user_profiles", "item_profiles", "texts")
 KINDS = ("user", "item")
+ORIGIN = (*LOG, PARTS, "history")  # what a later snapshot may take over
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]  # what, of how many: advance
 
 
@@ -64,6 +65,8 @@ class Snapshot:
         """Return one of FRAMES."""
         if name.endswith("_profiles"):  # memory-mappable, for reading one row
             return pl.read_ipc(self.folder / f"{name}.arrow")
+        if name in LOG:
+            return log_frame(self.folder, name)
         return pl.read_parquet(self.folder / f"{name}.parquet")
 
     @cached_property
@@ -89,22 +92,27 @@ def build(
 
     Without it the features' own `as_of` holds, and without either the moment of the last event. The folder
     under `root` is named by everything it depends on, so building the same again returns what is there.
-    A history of the newest snapshot of the same log is built upon: only newer events are coded.
+    The newest snapshot of the same log is built upon: of the log only what is newer is read, and files
+    that would be written the same are linked.
     """
     watermark, revision = store.watermark(), store.revision()
-    moment = _moment(store, watermark, as_of or features_config.as_of)
+    asked = as_of or features_config.as_of
+    if asked is not None and asked.tzinfo is None:
+        raise ContractError(f"as_of = {asked}: a moment needs its time zone")
+    origin = built_upon(root, store, watermark, revision)
+    known = parts_of(origin.folder) if origin else ()
+    log = Log.read(store.scan, watermark, LATEST if asked is None else microseconds(asked), known)
+    moment = _moment(log.parts, asked)
     items, users, attributes = _catalogue(store, moment)
     timeless = store.marks().get("timeless") == "yes"
-    settings = interactions_config.model_dump(), features_config.model_dump(mode="json")
+    settings = interactions_config.model_dump(mode="json"), features_config.model_dump(mode="json")
     hashes = [manifest.digest(frame.write_ndjson().encode()) for frame in (items, users)]
-    key = manifest.content_key(
-        pl.__version__, moment, _log_hash(store, watermark, moment), hashes, settings, timeless
-    )
+    key = manifest.content_key(pl.__version__, moment, log.name, hashes, settings, timeless)
     place = root / key
     if place.exists():
         return Snapshot(place)
 
-    before = newest_history(root, store, watermark, revision)
+    before = Snapshot(origin.folder).history if origin else None
     start = before.facts["watermark"] if before else 0
     about: dict[str, Any] = {
         "as_of": moment.isoformat(),
@@ -112,76 +120,65 @@ def build(
         "revision": revision,
         "timeless": timeless,
         "attributes": attributes,
+        "catalogue": hashes,
         "interactions": settings[0],
         "features": settings[1],
     }
-    with manifest.building(place, about) as folder:
-        with progress("the log", watermark) as advance:
-            counts = write_log(store.scan(0, watermark), moment, items, interactions_config, folder, advance)
+    with manifest.building(place, about, origin) as folder:
+        with progress("the log", sum(part.last - part.first for part in log.new)) as advance:
+            write_log(log, store.scan, moment, interactions_config, folder, origin, advance)
+        same = origin is not None and manifest.read(origin.folder)["catalogue"][0] == hashes[0]
+        write_said(items, folder, origin, same)
         (folder / "history").mkdir()
-        log = {"log": _log_of(store), "last_event": _event_at(store, watermark)}
+        facts = {"log": _log_of(store), "last_event": _event_at(store, watermark)}
         with progress("histories", watermark - start) as advance:
             past = history.build(
                 folder / "history",
                 lambda columns: store.scan(start, watermark, columns),
                 watermark,
                 items["item_id"],
-                log | {"watermark": watermark, "revision": revision},
+                facts | {"watermark": watermark, "revision": revision},
                 before,
+                (lambda name: origin.link(f"history/{name}", folder)) if origin else None,
                 advance,
             )
         items.write_parquet(folder / "items.parquet")
         users.write_parquet(folder / "users.parquet")
-        written = pl.read_parquet(folder / "texts.parquet").filter(pl.col("owner") == "user")
+        written = written_texts(folder).rename({"id": "user_id"})
         with progress("profiles", past.partitions) as advance:
             context = ProfileBuild(
-                past, items, users, written.rename({"id": "user_id"}).select("user_id", "text", "timestamp"),
+                past, items, users, written.select("user_id", "text", "timestamp"),
                 microseconds(moment), features_config, interactions_config, advance,
             ).run(folder)  # fmt: skip
         save_context(context, folder / "context")
         profiled = (
             pl.scan_ipc(folder / f"{kind}_profiles.arrow").select(pl.len()).collect().item() for kind in KINDS
         )
-        about["event_types"] = sorted(counts["types"])
-        about["counts"] = {"events": counts["events"], **dict(zip(("users", "items"), profiled, strict=True))}
+        about["event_types"] = log.event_types
+        about["counts"] = {"events": log.events, **dict(zip(("users", "items"), profiled, strict=True))}
         if store.revision() != revision:
             raise ContractError(history.CHANGED)
     return Snapshot(place)
 
 
-def newest_history(root: Path, store: EventStore, watermark: int, revision: int) -> History | None:
-    """Return the history of the newest snapshot of this log that a build may go on from.
+def built_upon(root: Path, store: EventStore, watermark: int, revision: int) -> manifest.Origin | None:
+    """Return the newest snapshot of this log that a build may go on from, of two the one of a later moment.
 
     One that is damaged, or of a log that went another way after a backup was restored, is passed over.
     """
     same = {"log": _log_of(store), "revision": revision}
     usable = []
     for path in root.glob(f"[!.]*/history/{history.FACTS}"):
-        found = History(path.parent)
-        with suppress(ValueError):  # no JSON
-            if (
-                same.items() <= found.facts.items()
-                and found.readable
-                and found.facts["watermark"] <= watermark
-            ):
-                usable.append(found)
-    for found in sorted(usable, key=lambda h: int(h.facts["watermark"]), reverse=True):
-        if found.facts["last_event"] == _event_at(store, found.facts["watermark"]) and _intact(found):
-            return found
+        found = Snapshot(path.parent.parent)
+        with suppress(ValueError, OSError):  # no JSON, no manifest
+            facts = found.history.facts
+            if same.items() <= facts.items() and found.history.readable and facts["watermark"] <= watermark:
+                usable.append((int(facts["watermark"]), found.as_of, found))
+    for number, _, found in sorted(usable, key=lambda known: known[:2], reverse=True):
+        if found.history.facts["last_event"] == _event_at(store, number):
+            with suppress(ContractError):
+                return manifest.Origin.checked(found.folder, ORIGIN)
     return None
-
-
-def _intact(found: History) -> bool:
-    """Whether a history's files are those its snapshot was sealed with."""
-    try:
-        named = manifest.read(found.folder.parent)["files"]
-    except ContractError:
-        return False
-    sealed = {name: digest for name, digest in named.items() if name.startswith(f"{found.folder.name}/")}
-    paths = {f"{found.folder.name}/{path.name}": path for path in found.folder.iterdir()}
-    return sealed.keys() == paths.keys() and all(
-        manifest.sha256(path) == sealed[name] for name, path in paths.items()
-    )
 
 
 def _event_at(store: EventStore, watermark: int) -> str | None:
@@ -209,24 +206,13 @@ def _catalogue(store: EventStore, moment: datetime) -> tuple[pl.DataFrame, pl.Da
     )
 
 
-def _moment(store: EventStore, watermark: int, asked: datetime | None) -> datetime:
+def _moment(parts: Sequence[Part], asked: datetime | None) -> datetime:
     """Return the moment to build for, once an event is as old."""
-    if asked is not None and asked.tzinfo is None:
-        raise ContractError(f"as_of = {asked}: a moment needs its time zone")
-    times = (part["timestamp"].to_physical().to_numpy() for part in store.scan(0, watermark, ("timestamp",)))
-    ends = [(int(part.min()), int(part.max())) for part in times if len(part)]
-    if not ends:
+    first = min(part.earliest for part in parts)
+    if first == NEVER:
         raise ContractError("the log is empty: run `attune ingest` first, or check its rejected rows")
     if asked is None:
-        return EPOCH + timedelta(microseconds=max(end for _, end in ends))
-    if microseconds(asked) < min(first for first, _ in ends):
+        return EPOCH + timedelta(microseconds=max(part.latest for part in parts))
+    if microseconds(asked) < first:
         raise ContractError(f"no event is as old as {asked:%Y-%m-%d %H:%M}; choose a later moment")
     return asked.astimezone(UTC)
-
-
-def _log_hash(store: EventStore, watermark: int, moment: datetime) -> str:
-    """Hash the events up to a moment, in the order of the log."""
-    found = sha256()
-    for batch in store.scan(0, watermark):
-        found.update(batch.filter(pl.col("timestamp") <= moment).hash_rows(20).to_numpy().tobytes())
-    return found.hexdigest()

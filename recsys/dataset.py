@@ -6,7 +6,7 @@ label the answers).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -16,6 +16,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from profiles.schema import INTERACTIONS, ITEMS, TIME, ContractError, microseconds
+from recsys.ranking import Barred
 
 Repeats = Literal["binary", "sum", "log", "last"]
 ALWAYS = np.iinfo(np.int64).max
@@ -49,7 +50,8 @@ class Vocabulary:
     def rows(self, ids: pl.Series | Sequence[str]) -> np.ndarray:
         """Return the rows of many ids, (n,) int32."""
         if not isinstance(ids, pl.Series) or len(ids) < 1000:
-            return np.fromiter((self._row_of.get(i, -1) for i in ids), np.int32, len(ids))
+            names = ids.to_list() if isinstance(ids, pl.Series) else ids
+            return np.fromiter((self._row_of.get(name, -1) for name in names), np.int32, len(names))
         index = pl.DataFrame({"id": self.ids}).with_row_index("row")
         found = (
             ids.cast(pl.String)
@@ -62,6 +64,23 @@ class Vocabulary:
     def take(self, rows: np.ndarray) -> pl.Series:
         """Return the ids of rows."""
         return self.ids.gather(pl.Series(rows, dtype=pl.UInt32))
+
+
+_Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _columns(interactions: pl.DataFrame, users: Vocabulary, items: Vocabulary) -> _Columns:
+    """Return the user row, item row, weight and moment of INTERACTIONS.
+
+    Column by column, without a Polars query: a live request is a dozen rows, and a query costs more.
+    """
+    times = interactions["timestamp"].cast(TIME).to_numpy()
+    return (
+        users.rows(interactions["user_id"]),
+        items.rows(interactions["item_id"]),
+        interactions["weight"].to_numpy(),
+        times.astype("datetime64[us]", copy=False).view(np.int64),
+    )
 
 
 @dataclass(frozen=True)
@@ -84,12 +103,15 @@ class Histories:
 
         `limit` keeps each user's latest interactions only.
         """
-        user = users.rows(interactions["user_id"])
-        item = items.rows(interactions["item_id"])
-        time = interactions["timestamp"].cast(TIME).to_physical().to_numpy()
-        known = np.flatnonzero((user >= 0) & (item >= 0))
+        return cls._grouped(_columns(interactions, users, items), len(users), limit)
+
+    @classmethod
+    def _grouped(cls, columns: "_Columns", users: int, limit: int | None, liked: bool = False) -> "Histories":
+        """Group rows by user; `liked` leaves those out whose weight is not above 0."""
+        user, item, weight, time = columns
+        known = np.flatnonzero((user >= 0) & (item >= 0) & ((weight > 0) | (not liked)))
         order = known[np.lexsort((time[known], user[known]))]  # stable: equal moments stay as logged
-        counts = np.bincount(user[order], minlength=len(users))
+        counts = np.bincount(user[order], minlength=users)
         if limit is not None:
             from_end = np.repeat(np.cumsum(counts), counts) - np.arange(len(order))
             order = order[from_end <= limit]
@@ -97,7 +119,7 @@ class Histories:
         return cls(
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             item[order],
-            interactions["weight"].to_numpy()[order].astype(np.float32),
+            weight[order].astype(np.float32),
             time[order],
         )
 
@@ -117,12 +139,10 @@ class Histories:
         """The row each interaction belongs to, (interactions,) int64."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
-    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Histories":
-        """Return rows start..stop-1, followed by empty rows up to `padded_to` rows."""
+    def part(self, start: int, stop: int) -> "Histories":
+        """Return rows start..stop-1."""
         first, last = self.offsets[start], self.offsets[stop]
         offsets = self.offsets[start : stop + 1] - first
-        if padded_to is not None:
-            offsets = np.pad(offsets, (0, padded_to - (stop - start)), mode="edge")
         return Histories(offsets, self.items[first:last], self.weights[first:last], self.times[first:last])
 
     def matrix(self, items: int, repeats: Repeats) -> csr_matrix:
@@ -168,26 +188,22 @@ class Queries:
         """Return the histories as (n, items) float32, the same function fit used."""
         return self.histories.matrix(self.items, repeats)
 
-    def part(self, start: int, stop: int, padded_to: int | None = None) -> "Queries":
-        """Return queries start..stop-1, padded with queries that have nothing."""
-        pad = 0 if padded_to is None else padded_to - (stop - start)
-        vectors = self.vectors
-        if vectors is not None:
-            vectors = np.pad(vectors[start:stop], ((0, pad), (0, 0)), constant_values=np.nan)
+    def part(self, start: int, stop: int) -> "Queries":
+        """Return queries start..stop-1."""
         return Queries(
             self.items,
-            [*self.ids[start:stop], *[""] * pad],
-            self.histories.part(start, stop, padded_to),
-            self.seen.part(start, stop, padded_to),
-            np.pad(self.at[start:stop], (0, pad), mode="edge"),
-            vectors,
+            self.ids[start:stop],
+            self.histories.part(start, stop),
+            self.seen.part(start, stop),
+            self.at[start:stop],
+            None if self.vectors is None else self.vectors[start:stop],
         )
 
     def blocks(self, size: int) -> Iterator[tuple[slice, "Queries"]]:
-        """Yield the batch as queries of exactly `size`, with the place of each block's answers."""
+        """Yield the batch as queries of at most `size`, with the place of each block's answers."""
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
-            yield slice(start, stop), self.part(start, stop, padded_to=size)
+            yield slice(start, stop), self.part(start, stop)
 
 
 @dataclass(frozen=True)
@@ -224,6 +240,25 @@ class Catalogue:
         moments = at[:, None]
         return (self.available_from[None, :] <= moments) & (moments < self.available_to[None, :])
 
+    def barred(
+        self, queries: Queries, exclude_seen: bool = True, excluded: np.ndarray | None = None
+    ) -> Barred:
+        """Collect what may not be listed: what is not on offer, the rows `excluded`, what was seen."""
+        at, seen = queries.at, queries.seen if exclude_seen else Histories.empty(len(queries))
+        first, last = (at.min(), at.max()) if len(at) else (0, 0)
+        never = (self.available_from > last) | (self.available_to <= first)
+        if excluded is not None:
+            never[excluded] = True
+        sometimes = np.flatnonzero(~never & ((self.available_from > first) | (self.available_to <= last)))
+        if not len(sometimes):
+            return Barred(never, seen.offsets, seen.items)
+        start, stop = self.available_from[sometimes], self.available_to[sometimes]
+        query, place = np.nonzero((start > at[:, None]) | (stop <= at[:, None]))
+        owner = np.concatenate([seen.rows, query])
+        rows = np.concatenate([seen.items, sometimes[place]])[np.argsort(owner, kind="stable")]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(at)))])
+        return Barred(never, offsets, rows)
+
     def queries(
         self,
         ids: Sequence[str],
@@ -235,18 +270,20 @@ class Catalogue:
     ) -> Queries:
         """Ask about `ids` with these INTERACTIONS as their past.
 
-        Rows of weight 0 say nothing of taste, so they are no history; they are still seen. `seen` may
-        give another frame of what must not be shown again.
+        Rows of weight 0 or below say nothing for their item, so they are no history; they are still seen.
+        Unknown items are left out. `seen` may give another frame of what must not be shown again. Raises
+        ContractError for a weight that is no finite number.
         """
         labels = Vocabulary(pl.Series("id", list(ids), dtype=pl.String))
         moments = np.full(len(ids), microseconds(at), np.int64) if isinstance(at, datetime) else at
-        liked = interactions.filter(pl.col("weight") > 0)
-        shown = interactions if seen is None else seen
+        _refuse_no_number(interactions)
+        done = _columns(interactions, labels, self.items)
+        shown = done if seen is None else _columns(seen, labels, self.items)
         return Queries(
             len(self.items),
             list(ids),
-            Histories.of(liked, labels, self.items, limit),
-            Histories.of(shown, labels, self.items),
+            Histories._grouped(done, len(labels), limit, liked=True),
+            Histories._grouped(shown, len(labels), None),
             moments,
             vectors,
         )
@@ -279,14 +316,38 @@ class Dataset:
         timeless: bool = False,
         brought: Mapping[str, np.ndarray] | None = None,
     ) -> "Dataset":
-        """Take the INTERACTIONS at or before `as_of`; a user with none of weight above 0 is no row."""
-        past = INTERACTIONS.conform(interactions).filter(
-            (pl.col("timestamp") <= as_of) & (pl.col("weight") > 0)
-        )
+        """Take the INTERACTIONS at or before `as_of` of weight above 0, with items the catalogue holds.
+
+        A user with none of these is no row. Raises ContractError for a weight that is no finite number.
+        """
+        past = _liked(INTERACTIONS.conform(interactions)).filter(pl.col("timestamp") <= as_of)
         users = Vocabulary.of(past["user_id"])
         histories = Histories.of(past, users, catalogue.items)
+        held = np.diff(histories.offsets) > 0
+        if not held.all():
+            users = Vocabulary(users.ids.filter(pl.Series(held)))
+            histories = replace(histories, offsets=np.concatenate([[0], histories.offsets[1:][held]]))
         return cls(users, catalogue, histories, microseconds(as_of), vectors, timeless, brought or {})
 
     def matrix(self, repeats: Repeats) -> csr_matrix:
         """Return (users, items) float32, one cell per pair."""
         return self.histories.matrix(len(self.items), repeats)
+
+
+def _liked(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that speak for their item."""
+    _refuse_no_number(interactions)
+    return interactions.filter(pl.col("weight") > 0)
+
+
+def _refuse_no_number(interactions: pl.DataFrame) -> None:
+    """Refuse weights that are not finite by name: NaN is above 0 to polars."""
+    weights = interactions["weight"]
+    if weights.is_finite().all():
+        return
+    bad = interactions.filter(~weights.is_finite())
+    user, item, weight = bad.select("user_id", "item_id", "weight").row(0)
+    raise ContractError(
+        f"{len(bad)} interactions have a weight that is no finite number, such as {weight} of user "
+        f"{user!r} and item {item!r}; leave them out, or give them weight 0"
+    )

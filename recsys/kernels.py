@@ -1,16 +1,21 @@
 """Inner loops that no array operation holds, compiled by numba on first use and kept on disk.
 
-Import this inside `_fit` only: a server that loads a fitted model needs no compiler. Every function is
-pure, lets other threads run, and works on some rows, so that callers split the work as they like.
+Import this inside `_fit`, or for a batch of many queries: a server that answers one at a time needs no
+compiler. Every function is pure, lets other threads run, and works on some rows, so that callers split
+the work as they like.
 """
 
 import numpy as np
 
 from profiles.jit import machine_code
+from recsys.ranking import LEAST, SLACK, STEP
 
 BINS = 1024  # of a histogram of scores by sign, exponent and 6 bits: 16 octaves below the largest
 DROPPED = 46  # bits of a float64 a bin does not see
 TINY = 1e-300  # instead of a norm of 0
+GROUP = 64  # rough scores of which first only the largest is looked at
+LOWEST = np.int16(-128)  # the bits of -inf in bfloat16
+ROUGH = 2.0**-8  # of a number in bfloat16: more than half the distance to the next
 
 
 def _offer(
@@ -185,7 +190,84 @@ def _descend(
     return weights
 
 
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    total = 0.0
+    for n in range(len(a)):
+        total += a[n] * np.float64(b[n])
+    return total
+
+
+def _pick(
+    bits: np.ndarray,
+    margins: np.ndarray,
+    asked: np.ndarray,
+    closed: np.ndarray,
+    starts: np.ndarray,
+    barred: np.ndarray,
+    users: np.ndarray,
+    items: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+) -> None:
+    """Write into columns/values (n, k) the best items of each query, in no order, by rounded products.
+
+    `bits` (n, groups × GROUP) int16 are rough products in bfloat16, at most `margins` (n,) / 2 from the
+    true ones; nobody is listed `closed`, nor query n barred[starts[n]:starts[n + 1]], and only those
+    `asked` get a list. Overwrites `bits`. With k above the groups every item is scored.
+    """
+    size = columns.shape[1]
+    groups = bits.shape[1] // GROUP
+    maxima = np.empty(groups, np.int16)
+    number, largest = np.empty(size, np.int32), np.empty(size)
+    score = np.empty(1, np.float32)
+    word = score.view(np.int32)
+    for n in range(len(bits)):
+        if not asked[n]:
+            continue
+        row = bits[n]
+        row[len(items) :] = LOWEST
+        for column in closed:
+            row[column] = LOWEST
+        for p in range(starts[n], starts[n + 1]):
+            row[barred[p]] = LOWEST
+        # The order of floats is that of their bits as integers, once those below 0 are turned around.
+        for g in range(groups):
+            part = row[g * GROUP : g * GROUP + GROUP]
+            most = np.int16(-32768)
+            for j in range(GROUP):
+                cell = part[j]
+                most = max(most, np.int16(cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))))
+            maxima[g] = most
+        # The k-th largest of the groups' maxima is no more than the k-th largest of all.
+        found = 0
+        for g in range(groups):
+            if found < size or maxima[g] > largest[0]:
+                found = offer(number, largest, 0, found, size, g, float(maxima[g]))
+        kth = np.int32(largest[0] if found == size else -32641)
+        word[0] = (kth ^ ((kth >> 15) & 0x7FFF)) << 16
+        least = score[0] - abs(score[0]) * ROUGH - margins[n]
+        score[0] = least - abs(least) * SLACK - LEAST
+        kth = word[0]
+        cut = (kth ^ ((kth >> 31) & 0x7FFFFFFF)) >> 16
+        found = 0
+        for g in range(groups):
+            if maxima[g] < cut:
+                continue
+            for j in range(g * GROUP, g * GROUP + GROUP):
+                cell = row[j]
+                if (cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))) < cut or cell == LOWEST:
+                    continue
+                score[0] = dot(users[n], items[j])
+                exact = score[0]
+                word[0] = (word[0] + STEP // 2) & ~(STEP - 1)
+                if np.isfinite(exact):
+                    near = score[0] if np.isfinite(score[0]) else exact
+                    found = offer(columns[n], values[n], 0, found, size, j, near + 0.0)
+
+
 offer = machine_code(_offer)
+dot = machine_code(_dot, reorder=True)
+pick = machine_code(_pick)
 strongest_rows = machine_code(_strongest_rows)
 gather_blocks = machine_code(_gather_blocks)
 descend = machine_code(_descend)

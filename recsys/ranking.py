@@ -5,13 +5,15 @@ descending, row ascending). Before sorting, scores are rounded to 16 bits of man
 the last bits of a matrix product depend on the shape of the batch, and a list must not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 _DROPPED_BITS = 7  # of float32's 23
+STEP = np.int32(1 << _DROPPED_BITS)  # of the bits of a rounded score
 # Twice what rounding may move a score by: relative, and for the smallest numbers absolute.
-_SLACK, _LEAST = np.float32(2.0 ** (_DROPPED_BITS - 22)), np.float32(2.0 ** (_DROPPED_BITS - 148))
+SLACK, LEAST = np.float32(2.0 ** (_DROPPED_BITS - 22)), np.float32(2.0 ** (_DROPPED_BITS - 148))
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,34 @@ class Ranked:
         lengths: np.ndarray = (self.rows >= 0).sum(axis=1)
         return lengths
 
+    @classmethod
+    def joined(cls, parts: Sequence["Ranked"], k: int) -> "Ranked":
+        """Put lists of length k of some queries under each other."""
+        if not parts:
+            return cls(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return cls(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
+
+
+@dataclass(frozen=True)
+class Barred:
+    """What may not be listed: items for everybody, and more for each query."""
+
+    everybody: np.ndarray  # (items,) bool
+    offsets: np.ndarray  # (n + 1,) int64: query r adds rows[offsets[r] : offsets[r + 1]]
+    rows: np.ndarray  # int32, repeats allowed
+
+    def part(self, start: int, stop: int) -> "Barred":
+        """Return what is barred for queries start..stop-1."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return Barred(self.everybody, self.offsets[start : stop + 1] - first, self.rows[first:last])
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """What may be listed, (n, items) bool."""
+        allowed = np.tile(~self.everybody, (len(self.offsets) - 1, 1))
+        allowed[np.repeat(np.arange(len(allowed)), np.diff(self.offsets)), self.rows] = False
+        return allowed
+
 
 def rounded(scores: np.ndarray) -> np.ndarray:
     """Round scores to float32 of 16 bits of mantissa, half away from zero; -0 becomes 0.
@@ -34,8 +64,7 @@ def rounded(scores: np.ndarray) -> np.ndarray:
     NaN stays NaN; infinities, and the few numbers that would round to one, stay what they are.
     """
     scores = np.ascontiguousarray(scores, np.float32) + np.float32(0)
-    step = np.int32(1 << _DROPPED_BITS)
-    near = ((scores.view(np.int32) + step // 2) & ~(step - 1)).view(np.float32)
+    near = ((scores.view(np.int32) + STEP // 2) & ~(STEP - 1)).view(np.float32)
     kept: np.ndarray = np.where(np.isfinite(scores) & np.isfinite(near), near, scores)
     return kept
 
@@ -46,18 +75,34 @@ def top_k(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Rank
     NaN means the recommender cannot say, and such items are never listed; nor are those where
     `allowed` (n, items) is False. Lists may be shorter than k.
     """
-    n, items = scores.shape
-    k_found = min(k, items)
+    query, column = candidates(scores, k, allowed)
+    return listed(query, column, scores[query, column], len(scores), k)
+
+
+def candidates(
+    scores: np.ndarray, k: int, allowed: np.ndarray | None = None, margin: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cells (query, column) that may be among the k best of their row once rounded.
+
+    A `margin` (n,) is the distance by which a score may be the better of two although it is the less
+    here: twice the error of a rough score.
+    """
+    items = scores.shape[1]
     usable = np.isfinite(scores) if allowed is None else np.isfinite(scores) & allowed
-    # Negated, so that the many equal cells that are not usable lie at the end a partition does not visit.
-    falling = np.where(usable, -np.asarray(scores, np.float32), np.inf)
-    # Only what may reach the list is rounded and sorted: what stands within a rounding of its last place.
-    if k_found < items:
-        limit = np.partition(falling, k_found - 1, axis=1)[:, k_found - 1]
-        usable = falling <= (limit + np.abs(limit) * _SLACK + _LEAST)[:, None]
+    if k < items:
+        # Negated, so that the many equal cells that are not usable lie at the end a partition does not visit.
+        falling = np.where(usable, -np.asarray(scores, np.float32), np.float32(np.inf))
+        limit = np.partition(falling, k - 1, axis=1)[:, k - 1]
+        reached = np.nextafter(limit + margin, np.inf, dtype=np.float32)
+        usable = falling <= (reached + np.abs(reached) * SLACK + LEAST)[:, None]
         usable &= falling < np.inf
     query, column = np.divmod(np.flatnonzero(usable), max(items, 1))
-    near = rounded(-falling[query, column])
+    return query, column
+
+
+def listed(query: np.ndarray, column: np.ndarray, scores: np.ndarray, n: int, k: int) -> Ranked:
+    """Round the scores of some cells, sort them and return the k best of each of n queries."""
+    near = rounded(scores)
     kept = np.isfinite(near)
     query, column, near = query[kept], column[kept], near[kept]
     bits = near.view(np.int32).astype(np.int64)
@@ -65,8 +110,8 @@ def top_k(scores: np.ndarray, k: int, allowed: np.ndarray | None = None) -> Rank
     order = np.lexsort((column, -ordered, query))
     query, column, near = query[order], column[order], near[order]
     place = np.arange(len(query)) - np.searchsorted(query, query)
-    listed = place < k_found
+    inside = place < k
     rows, best = np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32)
-    rows[query[listed], place[listed]] = column[listed]
-    best[query[listed], place[listed]] = near[listed]
+    rows[query[inside], place[inside]] = column[inside]
+    best[query[inside], place[inside]] = near[inside]
     return Ranked(rows, best)

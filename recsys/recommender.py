@@ -1,7 +1,8 @@
-"""What a recommender is: final fit, score, rank, recommend, save and load around `_fit` and `_score`.
+"""What a recommender is: final fit, update, score, rank, recommend, save, load around `_fit` and `_score`.
 
-Scores are computed in blocks of BLOCK queries, the last one padded, so that a live request and a
-batch run the same arithmetic on the same shapes and rank the same list.
+Scores are computed in blocks of BLOCK queries. What a query scores does not hang on who else is in its
+block: every sum over a query's own numbers is float64, or in an order of its own, and is rounded once.
+So a live request and a batch rank the same list.
 """
 
 import json
@@ -18,6 +19,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from profiles.schema import ContractError
 from recsys.dataset import Catalogue, Dataset, Queries, Repeats, Vocabulary
+from recsys.products import Table
 from recsys.ranking import Ranked, top_k
 from recsys.schema import RECOMMENDATIONS
 
@@ -57,8 +59,9 @@ class NotApplicableError(ContractError):
 class Recommender(ABC):
     """Scores queries.
 
-    Subclasses give `config_class`, `cost`, `state`, `_fit` and `_score`; nothing else is virtual but
-    `needs` and `influence`.
+    Subclasses give `config_class`, `cost`, `state`, `_fit` and `_score`, or instead of the last
+    `products` and `_users`; nothing else is virtual but `needs`, `influence` and `_update`. Arrays of the
+    state are replaced, never changed in place.
     """
 
     config_class: ClassVar[type[RecommenderConfig]]
@@ -68,6 +71,7 @@ class Recommender(ABC):
     holds_users: ClassVar[bool] = False
     reads_history: ClassVar[bool] = True  # False: the list is the same whatever the user did
     reads_text: ClassVar[bool] = False  # True: the query's own words move the list
+    products: ClassVar[str] = ""  # the state (items, d) whose products with `_users` are the scores
 
     config: RecommenderConfig
     items: Vocabulary
@@ -80,9 +84,14 @@ class Recommender(ABC):
     def _fit(self, train: Dataset) -> None:
         """Set every attribute named in `state` (arrays, CSR matrices, or dictionaries of arrays by name)."""
 
-    @abstractmethod
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
         """Return (queries, items) float32, higher is better; NaN where it cannot say."""
+        table: np.ndarray = getattr(self, self.products)
+        return dense_scores(self._users(queries), table if items is None else table[items])
+
+    def _users(self, queries: Queries) -> np.ndarray:
+        """Return the vectors of queries, (n, d); NaN rows where it cannot say."""
+        raise NotImplementedError(f"{type(self).__name__} has neither _score nor _users")
 
     def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Say how much each past item adds to the scores of `items`, for one query.
@@ -95,10 +104,48 @@ class Recommender(ABC):
     @final
     def fit(self, train: Dataset) -> Self:
         """Learn from `train`; the item vocabulary is kept, the users are not."""
-        if not len(train.histories.items):
-            raise ContractError("there are no interactions to learn from: check the events and their weights")
-        self.items = train.items
+        _refuse_nothing(train)
         self._fit(train)
+        self.items = train.items
+        return self
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        """Set the state anew, from the old; `rows` (items,) are the items' old rows, -1 for new ones.
+
+        Here it is the fit, which is exact. Whoever overrides it leaves the same items unlearned (NaN) as
+        a fit on `train` would, and changes nothing before it is done.
+        """
+        self._fit(train)
+
+    @final
+    @classmethod
+    def updates_exactly(cls) -> bool:
+        """Whether an update gives what a fit gives, in a fit's time."""
+        return cls._update is Recommender._update
+
+    @final
+    def update(self, train: Dataset) -> Self:
+        """Learn from `train` on top of what was learned before, in a fraction of a long fit's time.
+
+        `train` is the whole log as of now, not the news alone: the model holds no users, so nothing else
+        would tell it of their pasts. Repeats therefore count as a fit counts them, and an event given in
+        an earlier update counts once. Items are matched by id, whatever their row. Those the old
+        vocabulary lacks, or that were not learned, begin among the items done by the same people; those
+        that are gone are forgotten; those without interactions any more are NaN as after a fit. Where no
+        old item is left this is a fit. The same old model, data and seed give the same bits.
+
+        Raises ContractError where there was no fit and where there are no interactions; the old model
+        then stays as it was.
+        """
+        if not hasattr(self, "items"):
+            raise ContractError("there is nothing to go on from: fit or load a model before an update")
+        _refuse_nothing(train)
+        rows = self.items.rows(train.items.ids)
+        if (rows >= 0).any():
+            self._update(train, rows)
+        else:
+            self._fit(train)
+        self.items = train.items
         return self
 
     @final
@@ -108,7 +155,7 @@ class Recommender(ABC):
         width = len(self.items) if items is None else len(items)
         scores = np.empty((len(queries), width), np.float32)
         for place, block in queries.blocks(BLOCK):
-            scores[place] = self._score(block, items)[: place.stop - place.start]
+            scores[place] = self._score(block, items)
         return scores
 
     def _check_width(self, items: int) -> None:
@@ -126,36 +173,37 @@ class Recommender(ABC):
     ) -> Ranked:
         """Return the k best available items of each query as rows, block by block.
 
-        `excluded` (rows) are left out for every query. Memory: BLOCK × items × 24 bytes.
+        `excluded` (rows) are left out for every query. Memory: BLOCK × items × 24 bytes, or what
+        `products.best` says.
         """
         self._check_width(queries.items)
         self._check_width(len(catalogue.items))
         if k < 1:
             raise ContractError(f"k is the length of a list, so at least 1, not {k}")
-        parts = [
-            self._rank_block(block, k, catalogue, exclude_seen, excluded, place.stop - place.start)
-            for place, block in queries.blocks(BLOCK)
-        ]
-        if not parts:
-            return Ranked(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
-        return Ranked(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
+        if not self.products:
+            parts = [
+                top_k(self._score(block, None), k, catalogue.barred(block, exclude_seen, excluded).allowed)
+                for _, block in queries.blocks(BLOCK)
+            ]
+            return Ranked.joined(parts, k)
+        table = self._table()
+        asked = (
+            (self._user_vectors(block), catalogue.barred(block, exclude_seen, excluded))
+            for _, block in queries.blocks(table.block(len(queries)))
+        )
+        return Ranked.joined(list(table.best(asked, k)), k)
 
-    def _rank_block(
-        self,
-        block: Queries,
-        k: int,
-        catalogue: Catalogue,
-        exclude_seen: bool,
-        excluded: np.ndarray | None,
-        size: int,
-    ) -> Ranked:
-        allowed = catalogue.candidates(block.at[:size])
-        if exclude_seen:
-            seen = block.seen.part(0, size)
-            allowed[seen.rows, seen.items] = False
-        if excluded is not None:
-            allowed[:, excluded] = False
-        return top_k(self._score(block, None)[:size], k, allowed)
+    def _user_vectors(self, queries: Queries) -> np.ndarray:
+        parts = [self._users(block) for _, block in queries.blocks(BLOCK)]
+        return np.concatenate(parts).astype(np.float64, copy=False)
+
+    def _table(self) -> Table:
+        """Return the item vectors with what is made of them once."""
+        items = getattr(self, self.products)
+        if (made := self.__dict__.get("_made")) is None or made.items is not items:
+            made = self.__dict__["_made"] = Table(items)
+        found: Table = made
+        return found
 
     @final
     def recommend(
@@ -210,6 +258,11 @@ class Recommender(ABC):
             else:
                 setattr(self, key, tensors[key])
         return self
+
+
+def _refuse_nothing(train: Dataset) -> None:
+    if not len(train.histories.items):
+        raise ContractError("there are no interactions to learn from: check the events and their weights")
 
 
 def as_frame(ranked: Ranked, ids: Sequence[str], items: Vocabulary, source: str) -> pl.DataFrame:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Histories, Queries, Repeats
-from recsys.recommender import dense_scores
+from recsys.warm import beginning
 
 if TYPE_CHECKING:
     import torch
@@ -147,10 +148,17 @@ class Fitted:
     weights: Weights  # the network's other parameters
 
 
-def fit(train: Dataset, config: Any, build: Build, bfloat16: bool = False) -> Fitted:
+def fit(
+    train: Dataset,
+    config: Any,
+    build: Build,
+    bfloat16: bool = False,
+    before: tuple[Fitted, np.ndarray] | None = None,
+) -> Fitted:
     """Fit the network that `build` makes for token counts (n,), and read its arrays.
 
-    `config` is a RecommenderConfig, SequenceConfig and TrainingConfig in one.
+    `config` is a RecommenderConfig, SequenceConfig and TrainingConfig in one. `before` is what was learned
+    earlier, and each item's row in it, -1 for new ones: the network begins there.
     """
     everything = Tokens.of(train.histories, config.repeats, np.arange(len(train.items)))
     paired = np.repeat(everything.lengths > 1, everything.lengths)
@@ -163,6 +171,8 @@ def fit(train: Dataset, config: Any, build: Build, bfloat16: bool = False) -> Fi
     rows = np.flatnonzero(data.lengths > 1)
     with training.reproducible(config.seed):
         network = build(np.bincount(data.tokens, minlength=len(known)))
+    if before is not None:
+        _begin(network, *before, known, train.matrix("binary"))
     place = training.device()
     batches = data.batches(rows, config.batch_size, config.max_length + 1)
     training.train(
@@ -181,6 +191,24 @@ def fit(train: Dataset, config: Any, build: Build, bfloat16: bool = False) -> Fi
     factors = np.full((len(train.items), table.shape[1]), np.nan, np.float32)
     factors[known] = table
     return Fitted(factors, _weights(network))
+
+
+def _begin(network: "Network", old: Fitted, rows: np.ndarray, known: np.ndarray, matrix: csr_matrix) -> None:
+    """Give a network over the items `known` what was learned earlier; `rows` are the items' rows in that."""
+    import torch
+
+    learned = ~np.isnan(old.factors[:, 0])
+    weights = old.weights
+    if network.tied:
+        weights = weights | {"items.weight": old.factors[learned, : network.items.weight.shape[1]]}
+    state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+    for name in network.per_item:
+        vectors = np.full((len(learned), weights[name][0].size), np.nan, np.float32)
+        vectors[learned] = weights[name].reshape(-1, vectors.shape[1])
+        first = beginning(vectors, rows, matrix)
+        assert first is not None  # something was learned earlier
+        state[name] = torch.from_numpy(first[known]).reshape(-1, *weights[name].shape[1:])
+    network.load_state_dict(state)  # type: ignore[attr-defined]
 
 
 def token_of(known: np.ndarray, items: int) -> np.ndarray:
@@ -217,6 +245,7 @@ class Sequential:
     cost: ClassVar[str] = "gradient"
     needs: ClassVar[str] = "order"
     state: ClassVar[tuple[str, ...]] = ("factors", "weights")
+    products: ClassVar[str] = "factors"
     bfloat16: ClassVar[bool] = False  # whether autocast is worth it on a CPU too
     factors: np.ndarray  # (items, d) float32, the output table; NaN rows for items that were not learned
     weights: Weights
@@ -230,11 +259,21 @@ class Sequential:
         return network_of(self.factors, self.weights, self._build)
 
     def _fit(self, train: Dataset) -> None:
+        self._train(train, self.config)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        if np.isnan(self.factors[rows[rows >= 0], 0]).all():
+            self._fit(train)  # nothing that was learned is left to go on from
+        else:
+            before = Fitted(self.factors, self.weights), rows
+            self._train(train, training.of_update(self.config), before)
+
+    def _train(self, train: Dataset, config: Any, before: tuple[Fitted, np.ndarray] | None = None) -> None:
+        fitted = fit(train, config, self._build, self.bfloat16, before)
         self.__dict__.pop("_network", None)
-        fitted = fit(train, self.config, self._build, self.bfloat16)
         self.factors, self.weights = fitted.factors, fitted.weights
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         import torch
 
         known = np.flatnonzero(~np.isnan(self.factors[:, 0]))
@@ -245,7 +284,7 @@ class Sequential:
             batch = data.padded(asked, self.config.max_length)
             with torch.inference_mode():
                 users[asked] = self._network.query(batch.tokens, batch.lengths).numpy()
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users
 
 
 def _held_out(data: Tokens, users: int, seed: int) -> tuple[Tokens, tuple[np.ndarray, np.ndarray] | None]:

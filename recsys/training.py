@@ -7,7 +7,6 @@ checkpoint ends with the same bits as one that was not. Torch is imported when a
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -30,6 +29,7 @@ from pydantic import (
 
 from profiles import manifest
 from profiles.schema import ContractError
+from recsys.checkpoints import State, keep, resume
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 BETAS = (0.9, 0.98)  # of AdamW, as in Kang & McAuley 2018 and after
 CHECK = 50  # steps between two looks at the loss: on a GPU each look waits for it
 TELL = 5.0  # seconds between two reports of progress inside an epoch
-
-State = dict[str, "torch.Tensor"]
 
 
 class TrainingConfig(BaseModel):
@@ -59,10 +57,27 @@ class TrainingConfig(BaseModel):
     patience: NonNegativeInt = Field(
         0, description="epochs without a better validation before it stops; 0: no validation, all epochs"
     )
+    update_epochs: PositiveInt = Field(
+        5, description="passes over the examples in an update, the step size falling to 0 over them"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the products: auto is bfloat16 where the recommender gains by it"
     )
     seed: NonNegativeInt = Field(0, description="of first weights, batches, dropout and negatives")
+
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def of_update(config: Config) -> Config:
+    """Return the settings of an update: `update_epochs`, all of them, the step size falling from its highest.
+
+    It learns from everything there is, so nothing is held out, and it ends as a fit with a schedule does:
+    a constant step would leave the newest batch the loudest.
+    """
+    schedule = "cosine" if config.schedule == "cosine" else "linear"
+    changed = {"epochs": config.update_epochs, "patience": 0, "warmup_steps": 0, "schedule": schedule}
+    return config.model_copy(update=changed)
 
 
 @dataclass(frozen=True)
@@ -228,13 +243,21 @@ class _Loop:
         self.half = half
         self.spent = 0.0  # seconds of the steps done in this process
         self.done = 0  # and how many they were
-        key = manifest.content_key(task.key, config.model_dump(), str(place), _shapes(task.module))
-        self.folder = None if self.watch.checkpoints is None else self.watch.checkpoints / key
+        self.folder: Path | None = None
+        if self.watch.checkpoints is not None:
+            # The first weights too: those of an update are what was learned before it.
+            weights = task.module.state_dict()
+            first = {name: fingerprint(value.cpu().numpy()) for name, value in weights.items()}
+            key = manifest.content_key(task.key, config.model_dump(), str(place), first)
+            self.folder = self.watch.checkpoints / key
 
     def run(self) -> Trained:
         import torch
 
-        self._resume()
+        if self.folder is not None and (found := resume(self.folder, self.task.module, self.optimizer)):
+            about, self.best = found
+            lists = {name: tuple(about[name]) for name in ("losses", "validations")}
+            self.trained = Trained(**{**about, **lists})
         while self.trained.epochs < self.config.epochs and not self._patience_is_over():
             epoch = self.trained.epochs + 1
             random = np.random.default_rng([self.config.seed, epoch])
@@ -315,7 +338,8 @@ class _Loop:
                 trained = replace(trained, best=value, best_epoch=epoch)
                 self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
         self.trained = trained
-        self._keep()
+        if self.folder is not None:
+            keep(self.folder, epoch, asdict(trained), self.task.module, self.best, self.optimizer)
         self._tell(epoch, steps, steps, loss, value)
 
     def _patience_is_over(self) -> bool:
@@ -327,53 +351,6 @@ class _Loop:
             left = (self.config.epochs - epoch) * steps + steps - step
             remaining = left * self.spent / max(1, self.done)
             self.watch.progress(Progress(epoch, self.config.epochs, step, steps, loss, value, remaining))
-
-    def _keep(self) -> None:
-        """Write module, best weights and optimiser into a sealed folder; the one before goes after."""
-        if self.folder is None:
-            return
-        from safetensors.torch import save_file
-
-        state = {f"module/{name}": value for name, value in self.task.module.state_dict().items()}
-        state |= {f"best/{name}": value for name, value in self.best.items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer/{number}/{name}": value for name, value in values.items()}
-        place = self.folder / f"epoch-{self.trained.epochs:05}"
-        with manifest.building(place, {"trained": asdict(self.trained)}) as folder:
-            save_file(
-                {n: v.detach().cpu().contiguous() for n, v in state.items()}, folder / "state.safetensors"
-            )
-        for old in self.folder.glob("epoch-*"):
-            if old != place:
-                shutil.rmtree(old)
-
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint of this very fit, if there is one."""
-        kept = [] if self.folder is None else sorted(self.folder.glob("epoch-*"))
-        if not kept:
-            return
-        from safetensors.torch import load_file
-
-        about = manifest.verify(kept[-1])["trained"]
-        state = load_file(kept[-1] / "state.safetensors")
-        lists = {name: tuple(about[name]) for name in ("losses", "validations")}
-        self.trained = Trained(**{**about, **lists})
-        self.task.module.load_state_dict(_under("module/", state))
-        self.best = _under("best/", state)
-        moments: dict[int, State] = {}
-        for name, value in _under("optimizer/", state).items():
-            number, _, part = name.partition("/")
-            moments.setdefault(int(number), {})[part] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _under(prefix: str, state: State) -> State:
-    return {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-
-
-def _shapes(module: "torch.nn.Module") -> dict[str, list[int]]:
-    return {name: list(value.shape) for name, value in module.state_dict().items()}
 
 
 def _optimizer(

@@ -179,8 +179,9 @@ def fit_weights(
     """Choose weights that raise NDCG@k on validation: greedy additions with replacement (Caruana, ICML 2004).
 
     Each trial is the rankings by source of the same queries, and the true item rows of each query.
-    The first addition is the best single source, so on these queries the blend is never below it; an
-    addition that raises nothing ends the search. At most `users` queries, drawn by `seed`, are used.
+    The first addition is the best single source. All `rounds` additions are made and the best blend on the
+    way is taken, so on these queries it is never below that source; a source may pay only in a share that
+    later additions can give. At most `users` queries, drawn by `seed`, are used.
     """
     names = list(trials[0][0])
     asked = [(t, q) for t, (_, truth) in enumerate(trials) for q in range(len(truth)) if len(truth[q])]
@@ -198,17 +199,15 @@ def fit_weights(
     sizes = np.concatenate([s for _, _, s in found])
 
     total, best = np.zeros(gains.shape[:2]), -1.0
-    weights = dict.fromkeys(names, 0)
+    counts, taken = np.zeros(len(names), int), np.zeros(len(names), int)
     for picked in range(1, rounds + 1):
         quality = [_ndcg((total + gains[:, :, s]) / picked, relevant, sizes, k) for s in range(len(names))]
         chosen_source = int(np.argmax(quality))
-        if quality[chosen_source] <= best + 1e-6:
-            break
-        best = quality[chosen_source]
         total += gains[:, :, chosen_source]
-        weights[names[chosen_source]] += 1
-    additions = sum(weights.values())
-    return {name: weight / additions for name, weight in weights.items() if weight}
+        counts[chosen_source] += 1
+        if quality[chosen_source] > best + 1e-6:
+            best, taken = quality[chosen_source], counts.copy()
+    return {name: float(count / taken.sum()) for name, count in zip(names, taken, strict=True) if count}
 
 
 def _cells(

@@ -65,6 +65,22 @@ def _print_outcome(outcome: Any, as_json: bool, quiet: bool) -> None:
             )
 
 
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="how many of the newest stay")] = 2,
+    workspace: Folder = DEFAULT_WORKSPACE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove old snapshots and what was derived from them; the log, releases and answers stay."""
+    from serving.prune import prune as remove
+
+    gone = remove(open_workspace(workspace), keep)
+    if as_json:
+        print_json({"removed": gone})
+    elif not quiet:
+        print(f"{len(gone)} snapshots removed{': ' if gone else ''}{', '.join(gone)}")  # noqa: T201
+
+
 def backup(
     place: Annotated[Path, typer.Argument(metavar="FOLDER", help="folder to write, not there yet")],
     workspace: Folder = DEFAULT_WORKSPACE,
@@ -135,7 +151,21 @@ def recommenders(
     console.print(table)
 
 
+def export(
+    name: Annotated[str, typer.Argument(metavar="FRAME", help="users, items, recommendations, …")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="to write: .csv, .tsv, .jsonl or .parquet")],
+    workspace: Folder = DEFAULT_WORKSPACE,
+    quiet: Quiet = False,
+) -> None:
+    """Write profiles, events or lists to a file; in CSV no cell can be run as a formula."""
+    from serving.export import export as write
+
+    rows = write(open_workspace(workspace), name, path)
+    if not quiet:
+        print(f"{path}: {rows:,} rows")  # noqa: T201
+
+
 def add_upkeep(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (erase, retain, backup, restore, presets, recommenders):
+    for command in (erase, retain, prune, backup, restore, export, presets, recommenders):
         app.command()(command)

@@ -7,7 +7,7 @@ common. Evaluation comes last: a log too small to be judged still gets its lists
 
 Weights are never chosen on what they are judged by: `evaluate` chooses them on splits made inside the
 train part of its first test split; `train` chooses the released ones on the newest splits, then refits
-every source on everything.
+every source on everything, or, where the settings say so, goes on from the release before (`warm`).
 """
 
 import shutil
@@ -24,7 +24,7 @@ from profiles.checks import Finding, Log, run_checks
 from profiles.schema import EVENTS, ContractError
 from profiles.snapshot import build as build_snapshot
 from profiles.versions import as_of
-from recsys.dataset import Catalogue
+from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import splits
 from recsys.vectors import matrices
@@ -32,6 +32,7 @@ from serving import batch, brought, ingest, report
 from serving.progress import Progress
 from serving.release import Release, publish
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
+from serving.warm import base
 from serving.workspace import Workspace
 
 STAGES = ("ingest", "check", "build", "train", "recommend", "evaluate")
@@ -94,6 +95,8 @@ class Pipeline:
         fits = [built, brought.folder(self.workspace), s.recommenders, read]
         if stage == "recommend":
             return manifest.content_key(self.workspace.releases.active(), built, s.recommend.model_dump())
+        if stage == "train" and s.train.warm:
+            log.append("warm")
         return manifest.content_key(stage, fits, s.recommend.history_limit, log[4:])
 
     def _intact(self, stage: str) -> bool:
@@ -211,20 +214,35 @@ class Pipeline:
         w, laboratory, snapshot = self.workspace, self.laboratory, self.workspace.snapshot
         train = laboratory.dataset(self._interactions, snapshot.as_of)
         key = manifest.content_key(laboratory.key, "all")
-        tests = self.tests
-        fitted, reasons = laboratory.fit_all(train, key, self.progress, "train")
-        weights = choose_weights(tests, fitted, laboratory.catalogue, self.settings)
-        about = {
-            "as_of": snapshot.as_of.isoformat(),
-            "left_out": reasons,
-            "validation": self._validation(weights),
-        }
-        release = self.release(fitted, weights, about)
+        release = self._updated(train, key) if self.settings.train.warm else None
+        if release is None:
+            tests = self.tests
+            fitted, reasons = laboratory.fit_all(train, key, self.progress, "train")
+            weights = choose_weights(tests, fitted, laboratory.catalogue, self.settings)
+            about = {"left_out": reasons, "validation": self._validation(weights)}
+            release = self.release(fitted, weights, about)
+        weights = dict(release.weights)
         name = publish(release, w.releases.root)
         w.releases.activate(name)
         shown = ", ".join(f"{source} {weight:.2f}" for source, weight in weights.items())
         self.progress.say(f"train: release {name} is active; blend: {shown}")
         return {"release": name, "weights": weights}
+
+    def _updated(self, train: Dataset, key: str) -> Release | None:
+        """Go on from the release before, its weights kept; None where that cannot be."""
+        before, why = base(self.workspace.releases, self._facts())
+        if before is not None:
+            old = before.recommenders
+            key = manifest.content_key(key, before.name)
+            fitted, reasons = self.laboratory.fit_all(train, key, self.progress, "train: update", old)
+            if not reasons:
+                kept = {name: before.about[name] for name in ("left_out", "validation")}
+                about = {"updated_from": before.name, **kept}
+                self.progress.say(f"train: goes on from release {before.name}")
+                return self.release(fitted, dict(before.weights), about)
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        self.progress.say(f"train: fits everything anew: {why}")
+        return None
 
     def _validation(self, weights: dict[str, float]) -> dict[str, float]:
         """Return the mean NDCG of each source and the blend on the splits that chose the weights."""
@@ -238,6 +256,15 @@ class Pipeline:
 
     def release(self, fitted: Any, weights: dict[str, float], about: dict[str, Any]) -> Release:
         """Put fitted sources into a release that also knows the settings answers depend on."""
+        s, facts = self.settings, {**self._facts(), **about}
+        used = {n: r for n, r in fitted.items() if n in weights or n == s.blend.fallback or r.reads_text}
+        if s.blend.fallback not in used:
+            raise ContractError(f"blend: the fallback {s.blend.fallback!r} could not be fitted on this data")
+        context = self.workspace.snapshot.folder / "context"
+        return Release("", facts, self.laboratory.catalogue, used, weights, s.blend, context)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a release of this snapshot and these settings says of them."""
         s, snapshot = self.settings, self.workspace.snapshot
         kept = {
             "interactions": s.interactions,
@@ -246,19 +273,15 @@ class Pipeline:
             "text": s.text,
             "recommend": s.recommend,
         }
-        facts = {
+        return {
             "snapshot": snapshot.name,
+            "as_of": snapshot.as_of.isoformat(),
+            "revision": snapshot.about["revision"],
             "event_types": snapshot.about["event_types"],
             "recommenders": {n: c.describe() for n, c in s.sources().items()},
             "settings": {name: config.model_dump(mode="json") for name, config in kept.items()},
-            **about,
+            "blend": s.blend.model_dump(),
         }
-        used = {n: r for n, r in fitted.items() if n in weights or n == s.blend.fallback or r.reads_text}
-        if s.blend.fallback not in used:
-            raise ContractError(f"blend: the fallback {s.blend.fallback!r} could not be fitted on this data")
-        return Release(
-            "", facts, self.laboratory.catalogue, used, weights, s.blend, snapshot.folder / "context"
-        )
 
     def _evaluate(self, stage: str) -> dict[str, Any]:
         laboratory, tests = self.laboratory, self.tests

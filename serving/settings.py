@@ -40,6 +40,18 @@ class TextConfig(EncoderConfig):
     half_life_days: float = Field(90.0, gt=0, description="a user's text counts half after this many days")
 
 
+class TrainConfig(BaseModel):
+    """How the released models come about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warm: bool = Field(
+        False,
+        description="whether `attune train` updates the models of the release before, its weights kept, "
+        "where nothing but the log has changed; after an erasure everything is fitted anew",
+    )
+
+
 class RecommendConfig(BaseModel):
     """The batch files."""
 
@@ -136,6 +148,7 @@ class Settings(BaseModel):
     )
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    train: TrainConfig = TrainConfig()
     recommend: RecommendConfig = RecommendConfig()
     serve: ServeConfig = Field(default_factory=ServeConfig)
 

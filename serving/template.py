@@ -79,6 +79,9 @@ half_life_days = 7
 # quantile = 0.9               # temporal: the first 90 % of the interactions are learned from
 # repeat_consumption = false   # true: what was seen may be recommended again
 
+[train]
+# warm = false                 # true: go on from the release before, for new events at a fraction of a fit
+
 [recommend]
 # k = 20                       # items in each user's list
 

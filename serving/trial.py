@@ -30,8 +30,13 @@ class Fits:
     folder: Path
     used: set[str] = field(default_factory=set)
 
-    def fit(self, choice: SourceChoice, data_key: str, train: Dataset) -> Recommender:
-        """Return the fitted recommender, read back where the same fit was finished before."""
+    def fit(
+        self, choice: SourceChoice, data_key: str, train: Dataset, old: Recommender | None = None
+    ) -> Recommender:
+        """Return the fitted recommender, read back where the same fit was finished before.
+
+        With an `old` one, which `data_key` stands for too, it is that one updated.
+        """
         key = manifest.content_key(data_key, choice.describe())
         self.used.add(key)
         place = self.folder / key
@@ -41,7 +46,10 @@ class Fits:
                 return models.load(place / "state")
             except ContractError:  # damaged: it is only a cache
                 self.drop(key)
-        recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
+        if old is None:
+            recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
+        else:
+            recommender = old.update(train)
         with manifest.building(place, {"fit": choice.describe(), "data": data_key}) as folder:
             recommender.save(folder / "state", choice.type)
         return recommender
@@ -89,16 +97,24 @@ class Laboratory:
     timeless: bool
 
     def fit_all(
-        self, train: Dataset, data_key: str, progress: Progress, title: str
+        self,
+        train: Dataset,
+        data_key: str,
+        progress: Progress,
+        title: str,
+        old: Mapping[str, Recommender] | None = None,
     ) -> tuple[dict[str, Recommender], dict[str, str]]:
-        """Fit every source; returns the fitted, and the reasons of those that cannot be."""
+        """Fit every source; returns the fitted, and the reasons of those that cannot be.
+
+        With `old` ones, which `data_key` stands for too, those are updated, and no others fitted.
+        """
         fitted: dict[str, Recommender] = {}
         reasons: dict[str, str] = {}
-        sources = self.settings.sources()
+        sources = {n: c for n, c in self.settings.sources().items() if old is None or n in old}
         with progress.task(title, len(sources)) as advance:
             for name, choice in sources.items():
                 try:
-                    fitted[name] = self.fits.fit(choice, data_key, train)
+                    fitted[name] = self.fits.fit(choice, data_key, train, (old or {}).get(name))
                 except NotApplicableError as error:
                     reasons[name] = str(error)
                 advance(1)

@@ -36,7 +36,7 @@ from serving.words import Words
 UNFINISHED = (
     *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json")),
     *(f".{name}.parquet-*" for name in ("metrics", "rejected")),
-    *(f"{folder}/.*-*" for folder in ("snapshots", "derived/*", "cache/fits", "releases")),
+    *(f"{folder}/.*-*" for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases")),
 )
 
 

@@ -70,6 +70,11 @@ class Context:
         return -bits
 
     @cached_property
+    def about(self) -> np.ndarray:
+        """Surprise, percentile, price and since of each item side by side: one look at an item finds them."""
+        return np.column_stack([self.surprise, self.percentile, self.price, self.since])
+
+    @cached_property
     def values(self) -> sparse.csr_matrix:
         """Which item has which value of all attributes, side by side: one look at an item finds them all."""
         return sparse.hstack([attribute.items for attribute in self.attributes.values()], format="csr")
@@ -91,16 +96,14 @@ class Context:
         return np.array(found, np.uint16)
 
 
-def weights_of(
-    kind: np.ndarray, value: np.ndarray, types: Sequence[str], config: InteractionsConfig
-) -> np.ndarray:
-    """Return each event's weight, 0 where it says nothing: `interactions.interactions` on arrays."""
-    table = [config.weights.get(name, 0.0) if config.weights else 1.0 for name in types]
-    weight = np.array([*table, 0.0 if config.weights else 1.0])[kind]
-    for name, least in config.minimum_value.items():
-        if name in types:
-            weight[(kind == types.index(name)) & ~(value >= least)] = 0.0
-    return np.asarray(weight)
+def weights_of(types: Sequence[str], config: InteractionsConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Return what an event of each type weighs, and the least value it must have to (NaN: none).
+
+    Behind the types stands one that is not known. It is `interactions.interactions` as tables.
+    """
+    weight = [config.weights.get(name, 0.0) if config.weights else 1.0 for name in types]
+    least = [config.minimum_value.get(name, np.nan) for name in types]
+    return np.array([*weight, 0.0 if config.weights else 1.0]), np.array([*least, np.nan])
 
 
 def attributes_of(items: pl.DataFrame, item_ids: pl.Series, config: FeaturesConfig) -> dict[str, Attribute]:

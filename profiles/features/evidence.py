@@ -56,7 +56,7 @@ def _read(past: Past, feature: Feature[Past]) -> np.ndarray:
     if feature.source in types:
         chosen = past.events.kind == types.index(feature.source)
     elif feature.source == MONEY:
-        chosen = past.spent > 0
+        chosen = past.money[past.events.kind] & (past.events.value > 0)
     elif feature.source == ITEM_EVENTS:
         chosen = past.named
     elif feature.source == WEIGHTED:

@@ -1,14 +1,15 @@
 """The log turned by user: coded, partitioned, each user's events in a row, oldest first.
 
     history/facts.json          partitions, watermark, revision, counts, versions
-            items.arrow         item_id, in code order (sorted)
+            items.arrow         item_id, in code order: sorted, behind them those of each later build
             users-07.arrow      user_id, key (64-bit hash), start; sorted by key
             events-07.arrow     item, kind, time, value, marks, session; user by user, oldest first
 
 Two passes make it: the first codes each batch of the log and deals its events out to partitions by a
 hash of the user; the second puts one partition at a time in order. Profiles are computed a partition at
 a time from here, one user's past is a slice of it, and the next day's history is this one with the new
-events merged in: the log before its watermark is not read again.
+events merged in: the log before its watermark is not read again, codes stay what they are, and a partition
+without new events is the same file.
 
 Memory: BUFFER bytes of coded events (what exceeds it is written beside), about 150 bytes an event of
 two partitions, and the ids of users and items. Disk: about 30 bytes an event. Two user ids or
@@ -28,14 +29,15 @@ import polars as pl
 import pyarrow as pa
 
 from profiles import threads
+from profiles.features.merging import merged
 from profiles.features.numbering import Numbering, hashed
 from profiles.features.ordering import by_user_and_time, gathered
 from profiles.features.past import Events, marks
-from profiles.features.spill import Spill, joined
+from profiles.features.spill import Spill
 from profiles.schema import EVENTS, TIME, ContractError
 
 FACTS = "facts.json"
-FORMAT = 1  # raise it when the files or the codes of the same log change
+FORMAT = 2  # raise it when the files or the codes of the same log change
 PARTITION = 1_500_000  # events a partition is meant to hold
 BUFFER = 1_500_000_000  # bytes of coded events held before they are written out
 TYPES = 1000  # event types at most: a profile has columns for each
@@ -51,8 +53,10 @@ CODED: dict[str, np.generic] = {  # each array's type, and its value where the l
     "session": np.uint64(0),
 }
 DEALT = CODED | {"key": np.uint64(0), "row": np.int64(0)}  # of the user, and of the event in the log
+ALWAYS = ("item", "kind", "time", "marks", "key", "row")  # the arrays every batch has
 
 Scan = Callable[[Sequence[str]], Iterable[pl.DataFrame]]  # the log's new events, in order, twice the same
+Link = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,12 @@ class History:
 
     def users(self, partition: int) -> pl.DataFrame:
         """Return user_id, key and start of one partition, sorted by key."""
-        return pl.read_ipc(self.folder / f"users-{partition:04}.arrow")
+        return pl.read_ipc(self.folder / _files(partition)[1])
 
     def events(self, partition: int) -> Events:
         """Return the events of one partition, user by user."""
         starts = self.users(partition)["start"].to_numpy()
-        return Events(starts, *_mapped(self.folder / f"events-{partition:04}.arrow"))
+        return Events(starts, *_mapped(self.folder / _files(partition)[0]))
 
     def of_user(self, user_id: str) -> Events | None:
         """Return one user's events; None where there are none."""
@@ -130,8 +134,9 @@ class History:
     def _opened(self, partition: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return a partition's users (key, start) and events, memory-mapped."""
         if partition not in self._open:
-            users = _stored(self.folder / f"users-{partition:04}.arrow", ("key", "start"))
-            self._open[partition] = users, _stored(self.folder / f"events-{partition:04}.arrow")
+            events, users = _files(partition)
+            known = _stored(self.folder / users, ("key", "start"))
+            self._open[partition] = known, _stored(self.folder / events)
         return self._open[partition]
 
     @cached_property
@@ -146,12 +151,14 @@ def build(
     catalogue: pl.Series,
     about: Mapping[str, Any],
     before: History | None = None,
+    link: Link | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> History:
     """Write the history of `before` and the events of `scan` into an empty folder.
 
     `expected` is how many events there will be in all; it sets the number of partitions, which never falls.
-    Items of the `catalogue` get a code too, with events or not. `about` joins the facts.
+    Items of the `catalogue` get a code too, with events or not. `about` joins the facts. `link` puts a
+    file of `before` into the folder as it is.
     """
     partitions = 1 << max(0, (expected - 1) // PARTITION).bit_length()
     partitions = max(partitions, before.partitions if before else 1)
@@ -163,7 +170,7 @@ def build(
             spill.add(coded.arrays, coded.bounds)
             rows += coded.rows
             progress(coded.rows)
-        merge = _Merge(folder, spill, before, items.names(), types.names(), catalogue)
+        merge = _Merge(folder, spill, before, items.names(), types.names(), catalogue, link)
         pl.DataFrame({"item_id": merge.items}).write_ipc(folder / "items.arrow")
         users = list(pool.map(merge.partition, range(partitions)))
     _name_users(folder, users, rows, scan(("user_id",)) if rows else (), before)
@@ -225,7 +232,10 @@ def _refuse_many(count: int, types: pl.Series) -> None:
 
 
 class _Merge:
-    """Puts one partition after the other in order: what was there before, then what is new."""
+    """Puts one partition after the other in order: what is new among what was there before.
+
+    Codes stay what they were: items and types not met before get the next ones, sorted.
+    """
 
     def __init__(
         self,
@@ -235,56 +245,69 @@ class _Merge:
         items: pl.Series,
         types: pl.Series,
         catalogue: pl.Series,
+        link: Link | None,
     ) -> None:
         self.folder, self.spill, self.before, self.partitions = folder, spill, before, spill.partitions
-        old_items = before.item_ids if before else items[:0]
+        self.link = link
         old_types = pl.Series(before.event_types if before else [], dtype=pl.String)
-        self.items = pl.concat([old_items, items, catalogue]).unique().sort()
-        self.types = pl.concat([old_types, types]).unique().sort()
+        self.items = _numbered_on(before.item_ids if before else items[:0], pl.concat([items, catalogue]))
+        self.types = _numbered_on(old_types, types)
         _refuse_many(len(self.types), self.types)
-        # Code -> place among the sorted; the last entry is for -1, no item.
-        self.new_item, self.old_item = (_places(ids, self.items) for ids in (items, old_items))
-        self.new_kind, self.old_kind = (_places(ids, self.types) for ids in (types, old_types))
+        # Number in the spill -> code; the last entry is for -1, no item.
+        self.item, self.kind = _places(items, self.items), _places(types, self.types)
 
     def partition(self, number: int) -> pl.DataFrame:
         """Write a partition's events; returns key and start of its users, and the source of their ids.
 
-        The source is a row of the new events, or -1 - the user's place before.
+        The source is a row of the new events, or -1 - the user's place before. Without new events the
+        files of before are linked where partitions are the same, its users' among them.
         """
-        found = self.spill.take(number)
-        if found:
-            found["item"] = gathered(self.new_item, found["item"])
-            found["kind"] = gathered(self.new_kind, found["kind"])
-        if self.before:
-            found = joined([part for part in (self._old(self.before, number), found) if part], DEALT)
-        found = found or {name: np.zeros(0, blank.dtype) for name, blank in DEALT.items()}
-        order, starts = by_user_and_time(found["key"], found["time"])
-        ordered = {
-            name: gathered(found[name], order).astype(CODED[name].dtype, copy=False)
-            for name in CODED
-            if name in found
+        new = self.spill.take(number)
+        before = self.before
+        if before and not new and before.partitions == self.partitions and self.link:
+            for name in _files(number):
+                self.link(name)
+            return before.users(number).select("key", "start", source=-1 - pl.int_range(pl.len()))
+        new = new or {name: np.zeros(0, DEALT[name].dtype) for name in ALWAYS}
+        new["item"], new["kind"] = gathered(self.item, new["item"]), gathered(self.kind, new["kind"])
+        order, starts = by_user_and_time(new["key"], new["time"])
+        source = np.minimum.reduceat(new["row"][order], starts) if len(starts) else starts
+        keys = new["key"][order[starts]]
+        found = {
+            name: gathered(new[name], order).astype(blank.dtype, copy=False)
+            for name, blank in CODED.items()
+            if name in new
         }
-        pl.DataFrame(ordered).write_ipc(
-            self.folder / f"events-{number:04}.arrow", record_batch_size=max(1, len(order))
-        )
-        # Someone known before keeps the id of then, wherever the oldest event stands now: that is below 0.
-        source = np.minimum.reduceat(found["row"][order], starts) if len(starts) else starts
-        return pl.DataFrame({"key": found["key"][order[starts]], "start": starts, "source": source})
+        if before:
+            old, known, first = self._old(before, number)
+            fresh = np.isin(keys, known["key"], invert=True)
+            found, starts = merged(old, (known["key"], known["start"]), found, (keys, starts), CODED)
+            # Someone known before keeps the id of then, wherever the oldest event stands now.
+            source = np.concatenate([-1 - first - np.arange(len(known["key"])), source[fresh]])
+            keys = np.concatenate([known["key"], keys[fresh]])
+            by_key = np.argsort(keys)
+            keys, source = keys[by_key], source[by_key]
+        events, _ = _files(number)
+        pl.DataFrame(found).write_ipc(self.folder / events, record_batch_size=max(1, len(found["time"])))
+        return pl.DataFrame({"key": keys, "start": starts, "source": source})
 
-    def _old(self, before: History, number: int) -> dict[str, np.ndarray]:
-        whole = _whole(number, self.partitions, before)
-        users = before.users(whole)
-        key = users["key"].to_numpy()
+    def _old(self, before: History, number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+        """Return what is known of a partition's users: events, keys and starts, and the first one's place."""
+        events, users = _files(_whole(number, self.partitions, before))
+        known, stored = _stored(before.folder / users, ("key", "start")), _stored(before.folder / events)
         # Users stand in the order of their keys: those of a part of the old partition are neighbours.
-        place = np.flatnonzero(_partition(key, self.partitions) == number)
-        if not len(place):
-            return {}
-        stored = _stored(before.folder / f"events-{whole:04}.arrow")
-        starts = np.append(users["start"].to_numpy(), len(stored["time"]))[place[0] : place[-1] + 2]
-        found = {name: array[starts[0] : starts[-1]] for name, array in stored.items()}
-        found["item"], found["kind"] = self.old_item[found["item"]], self.old_kind[found["kind"]]
-        length = np.diff(starts)
-        return found | {"key": np.repeat(key[place], length), "row": np.repeat(-1 - place, length)}
+        part = _partition(known["key"], self.partitions)
+        first, last = np.searchsorted(part, [number, number + 1])
+        starts = np.append(known["start"], len(stored["time"]))
+        begin, end = starts[first], starts[last]
+        own = {"key": known["key"][first:last], "start": starts[first:last] - begin}
+        return {name: array[begin:end] for name, array in stored.items()}, own, int(first)
+
+
+def _numbered_on(old: pl.Series, more: pl.Series) -> pl.Series:
+    """Return the strings of `old`, then those of `more` that are not there, sorted."""
+    fresh = more.unique().sort()
+    return pl.concat([old, fresh.filter(~fresh.is_in(old.implode()))], rechunk=True)
 
 
 def _name_users(
@@ -306,13 +329,20 @@ def _name_users(
         raise ContractError(CHANGED)
     new = pl.concat(names, rechunk=True)
     for number, users in enumerate(found):
+        path = folder / _files(number)[1]
+        if path.exists():
+            continue  # linked
         source, known = users["source"].to_numpy(), new[:0]
         if before:
             known = before.users(_whole(number, len(found), before))["user_id"]
         place = np.where(source < 0, -1 - source, len(known) + np.searchsorted(rows, source))
         user_id = pl.concat([known, new]).gather(place).alias("user_id")
-        written = pl.DataFrame([user_id, users["key"], users["start"]])
-        written.write_ipc(folder / f"users-{number:04}.arrow")
+        pl.DataFrame([user_id, users["key"], users["start"]]).write_ipc(path)
+
+
+def _files(number: int) -> tuple[str, str]:
+    """Return the names of a partition's events and users."""
+    return f"events-{number:04}.arrow", f"users-{number:04}.arrow"
 
 
 def _whole(number: int, partitions: int, before: History) -> int:

@@ -9,71 +9,6 @@ import numpy as np
 from profiles.jit import compiled
 
 Array = np.ndarray
-ROOM = 16  # values an event made room for; more are made room for when they come
-
-
-@compiled
-def opens_visit(starts: Array, time: Array, session: Array, longest: float, opens: Array) -> None:
-    """Tell in `opens` which events begin a visit: `Past.opens_session` states the rule.
-
-    `longest` pause within a visit in microseconds; a session of 0 names none.
-    """
-    named = np.uint64(0)  # what the visit was called last
-    user = 0
-    for at in range(len(time)):
-        if user < len(starts) and at == starts[user]:
-            user += 1
-            begins = True
-        elif session[at] != 0 and session[at - 1] != 0:
-            begins = session[at] != session[at - 1]
-        elif time[at] - time[at - 1] > longest:
-            begins = True
-        else:
-            begins = session[at] != 0 and named != 0 and session[at] != named
-        if begins:
-            named = np.uint64(0)
-        if session[at] != 0:
-            named = session[at]
-        opens[at] = begins
-
-
-@compiled
-def touches(starts: Array, item: Array, first: Array, last: Array) -> None:
-    """Tell in `first` and `last`, both false, which events are a user's first and last with their item.
-
-    A hash table of the user's own items, so that it stays in the cache however large the catalogue.
-    """
-    longest = 0
-    for user in range(len(starts)):
-        end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        longest = max(longest, end - starts[user])
-    size = 1
-    while size < 2 * longest:
-        size *= 2
-    held = np.empty(size, np.int32)
-    latest = np.empty(size, np.int64)
-    for user in range(len(starts)):
-        begin = starts[user]
-        end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        slots = 1
-        while slots < 2 * (end - begin):
-            slots *= 2
-        held[:slots] = -1
-        for at in range(begin, end):
-            if item[at] < 0:
-                continue
-            slot = ((np.uint64(item[at]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & np.uint64(
-                slots - 1
-            )
-            while held[slot] >= 0 and held[slot] != item[at]:
-                slot = (slot + np.uint64(1)) & np.uint64(slots - 1)
-            if held[slot] < 0:
-                held[slot] = item[at]
-                first[at] = True
-            else:
-                last[latest[slot]] = False
-            latest[slot] = at
-            last[at] = True
 
 
 @compiled
@@ -106,27 +41,41 @@ def added_up(
     """
     width, attributes = bounds[-1], len(bounds) - 1
     offsets = np.zeros(len(starts) * attributes + 1, np.int64)
-    room = ROOM * len(item)  # what is not written to takes no memory
+    room = 0  # at most; what is not written to takes no memory
+    for at in range(len(item)):
+        row = max(item[at], 0)
+        room += indptr[min(row + 1, len(indptr) - 1)] - indptr[row]
     found, sums = np.empty(room, np.int32), np.empty(room, np.float64)
     total, met = np.zeros(width, np.float64), np.empty(width + 1, np.int32)
     owner, filled = np.empty(width, np.int32), np.zeros(attributes, np.int64)  # of a value; places taken
+    longest = 0
+    for user in range(len(starts)):
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        longest = max(longest, end - starts[user])
+    begins, ends, fetched = np.empty((3, longest), np.int32)
+    heavy = np.empty(longest)
     for attribute in range(attributes):
         owner[bounds[attribute] : bounds[attribute + 1]] = attribute
     n = segment = 0
     for user in range(len(starts)):
         end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        many = 0
+        # Every item is looked up, and then its first and last value, before anything depends on them: the waits for
+        # memory overlap.
+        weighted = many = 0
         for at in range(starts[user], end):
-            if weight[at] > 0:
-                for place in range(indptr[item[at]], indptr[item[at] + 1]):
-                    value = values[place]
-                    met[many] = value  # kept where it is new; there is no branch to guess
-                    many += total[value] == 0
-                    total[value] += weight[at]
-        if n + many > room:
-            room = max(2 * room, n + many)
-            found = np.append(found, np.empty(room - len(found), np.int32))
-            sums = np.append(sums, np.empty(room - len(sums), np.float64))
+            row = max(item[at], 0)
+            begins[weighted], ends[weighted] = indptr[row], indptr[min(row + 1, len(indptr) - 1)]
+            heavy[weighted] = weight[at]
+            weighted += weight[at] > 0
+        for event in range(weighted):
+            if begins[event] < ends[event]:
+                fetched[event] = values[begins[event]] + values[ends[event] - 1]
+        for event in range(weighted):
+            for place in range(begins[event], ends[event]):
+                value = values[place]
+                met[many] = value  # kept where it is new; there is no branch to guess
+                many += total[value] == 0
+                total[value] += heavy[event]
         filled[:] = 0
         for place in range(many):
             filled[owner[met[place]]] += 1
@@ -160,9 +109,12 @@ def strongest(
         total = prior
         for at in range(first[user], last[user]):
             total += sums[at]
-        begin = n
+        begin, least = n, -1.0  # nothing below this is among the largest; no division finds that out
         for at in range(first[user], last[user]):
-            own = (sums[at] + prior * share[values[at] - low]) / total
+            above = sums[at] + prior * share[values[at] - low]
+            if above < least:
+                continue
+            own = above / total
             if n - begin == keep:
                 if not np.float32(own) > np.float32(shares[n - 1]):
                     continue
@@ -173,6 +125,8 @@ def strongest(
                 place -= 1
             shares[place], best[place] = own, values[at] - low
             n += 1
+            if n - begin == keep:
+                least = shares[n - 1] * total * (1 - 1e-6)
         kept[user + 1] = n
     return kept, best[:n], shares[:n]
 
@@ -188,24 +142,35 @@ def entropy(first: Array, last: Array, sums: Array, found: Array) -> None:
         found[user] = max(np.log2(total) - inner / total, 0.0) if total > 0 else np.nan
 
 
+STANDING = np.dtype([("events", np.int64), ("weight", np.float64), ("first", np.int64)])
+
+
 @compiled
-def standing(
-    item: Array,
-    kind: Array,
-    time: Array,
-    weight: Array,
-    events: Array,
-    total: Array,
-    first: Array,
-    kinds: Array,
-) -> None:
-    """Add up each item's events and their weight and find its first moment; count the events by type."""
+def standing(item: Array, kind: Array, time: Array, weight: Array, table: Array, kinds: Array) -> None:
+    """Add up each item's events and their weight and find its first moment; count the events by type.
+
+    `table` (items,) STANDING.
+    """
     for at in range(len(item)):
         kinds[kind[at]] += 1
         if item[at] >= 0:
-            events[item[at]] += 1
-            total[item[at]] += weight[at]
-            first[item[at]] = min(first[item[at]], time[at])
+            own = table[item[at]]
+            own.events += 1
+            own.weight += weight[at]
+            own.first = min(own.first, time[at])
+
+
+TALLY = np.dtype(
+    [
+        ("users", np.uint32),
+        ("young", np.uint32),  # events of users in their first days
+        ("openers", np.uint32),  # events that began a visit
+        ("user_events", np.int64),  # events of each user who touched the item, added up
+        ("first", np.int64),
+        ("last", np.int64),
+    ],
+    align=True,
+)
 
 
 @compiled
@@ -220,45 +185,36 @@ def tally(
     as_of: int,
     windows: Array,
     young: int,
+    table: Array,
     counts: Array,
-    users: Array,
-    user_events: Array,
-    by_young: Array,
-    openers: Array,
-    first: Array,
-    last: Array,
     value_sum: Array,
     value_count: Array,
 ) -> None:
-    """Add what some users did to the tables of the items: `Totals` says what is in each.
+    """Add what some users did to the tables of the items: `table` (items,) TALLY, and those of `Totals`.
 
     `windows` and `young` in microseconds; the last cell of `counts` by window is beyond all of them.
     """
-    user = -1
-    end = 0
-    for at in range(len(item)):
-        if at == end:
-            user += 1
-            end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        row, type_ = item[at], kind[at]
-        if row < 0:
-            continue
-        window = 0
-        while window < len(windows) and as_of - time[at] >= windows[window]:
-            window += 1
-        counts[row, type_, window] += 1
-        if first_touch[at]:
-            users[row] += 1
-            user_events[row] += end - starts[user]
-        if time[at] - time[starts[user]] < young:
-            by_young[row] += 1
-        if opens[at]:
-            openers[row] += 1
-        first[row] = min(first[row], time[at])
-        last[row] = max(last[row], time[at])
-        if value[at] == value[at]:
-            value_sum[row, type_] += value[at]
-            value_count[row, type_] += 1
+    for user in range(len(starts)):
+        end = starts[user + 1] if user + 1 < len(starts) else len(item)
+        met = time[starts[user]]
+        window = len(windows)  # falls as events become younger
+        for at in range(starts[user], end):
+            while window and as_of - time[at] < windows[window - 1]:
+                window -= 1
+            row, type_ = item[at], kind[at]
+            if row < 0:
+                continue
+            counts[row, type_, window] += 1
+            own = table[row]
+            own.users += first_touch[at]
+            own.user_events += (end - starts[user]) * first_touch[at]
+            own.young += time[at] - met < young
+            own.openers += opens[at]
+            own.first = min(own.first, time[at])
+            own.last = max(own.last, time[at])
+            if value[at] == value[at]:
+                value_sum[row, type_] += value[at]
+                value_count[row, type_] += 1
 
 
 @compiled

@@ -8,11 +8,33 @@ import polars as pl
 from profiles.jit import compiled
 
 SEED = 20  # of the hash of ids
+AHEAD = 64  # keys looked up before anything depends on them, so that the waits for memory overlap
 
 
 def hashed(ids: pl.Series) -> np.ndarray:
     """Return the 64-bit hash of each string."""
     return ids.hash(SEED).to_numpy()
+
+
+class Keys:
+    """Numbers 64-bit keys in the order they are met."""
+
+    def __init__(self) -> None:
+        # A key and its number + 1 side by side, 0 where nothing is: one look into memory a key.
+        self._held: np.ndarray = np.zeros((1 << 10, 2), np.uint64)
+        self._count = 0
+
+    def __call__(self, keys: np.ndarray, missing: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return each key's number, int32, -1 where it is missing; and the places of those not met before."""
+        codes, fresh = np.empty(len(keys), np.int32), np.empty(len(keys), np.int64)
+        first, done = self._count, 0
+        absent = np.zeros(0, bool) if missing is None else missing
+        while done < len(keys):
+            if 2 * self._count >= len(self._held):
+                self._held = _grown(self._held)
+            new = fresh[self._count - first :]
+            done, self._count = _number(keys, absent, codes, new, self._held, done, self._count)
+        return codes, fresh[: self._count - first].copy()
 
 
 class Numbering:
@@ -23,19 +45,17 @@ class Numbering:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: np.ndarray = np.zeros((1 << 10, 2), np.uint64)
+        self._keys = Keys()
         self._names = [pl.Series(dtype=pl.String)]
-        self._count = 0
 
     def __call__(self, strings: pl.Series) -> np.ndarray:
         """Return each string's number, int32; -1 for null."""
-        keys, codes = hashed(strings), np.empty(len(strings), np.int32)
-        missing = strings.is_null().to_numpy()
+        keys = hashed(strings)
+        missing = strings.is_null().to_numpy() if strings.null_count() else None
         with self._lock:
-            fresh, self._held = _number(keys, missing, codes, self._held, self._count)
+            codes, fresh = self._keys(keys, missing)
             if len(fresh):
                 self._names.append(strings.gather(fresh))
-                self._count += len(fresh)
         return codes
 
     def names(self) -> pl.Series:
@@ -45,35 +65,50 @@ class Numbering:
 
 @compiled
 def _number(
-    keys: np.ndarray, missing: np.ndarray, codes: np.ndarray, held: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Set `codes`; returns the places of strings not met before, and the hash table, larger if it must be.
+    keys: np.ndarray,
+    missing: np.ndarray,
+    codes: np.ndarray,
+    fresh: np.ndarray,
+    held: np.ndarray,
+    done: int,
+    count: int,
+) -> tuple[int, int]:
+    """Set `codes` from the key `done` on, and `fresh`, until half of `held` is full.
 
-    `held` has a key and its number + 1 side by side, 0 where nothing is: one look into memory a string.
+    Returns how far it came and how many keys there are.
     """
-    fresh = np.empty(len(keys), np.int64)
-    first = count
-    mask = np.uint64(len(held) - 1)
-    for at in range(len(keys)):
-        if missing[at]:
-            codes[at] = -1
-            continue
-        slot = keys[at] & mask
-        while held[slot, 1] != 0 and held[slot, 0] != keys[at]:
-            slot = (slot + np.uint64(1)) & mask
-        if held[slot, 1] == 0:
-            fresh[count - first] = at
-            count += 1
-            held[slot, 0], held[slot, 1] = keys[at], count
-        codes[at] = np.int64(held[slot, 1]) - 1
-        if 2 * count > len(held):
-            old = held
-            held = np.zeros((2 * len(old), 2), np.uint64)
-            mask = np.uint64(len(held) - 1)
-            for place in range(len(old)):
-                if old[place, 1] != 0:
-                    slot = old[place, 0] & mask
-                    while held[slot, 1] != 0:
-                        slot = (slot + np.uint64(1)) & mask
-                    held[slot] = old[place]
-    return fresh[: count - first].copy(), held
+    mask, first = np.uint64(len(held) - 1), count
+    fetched = np.empty(AHEAD, np.uint64)
+    for begin in range(done, len(keys), AHEAD):
+        end = min(begin + AHEAD, len(keys))
+        for at in range(begin, end):
+            fetched[at - begin] = held[keys[at] & mask, 0]
+        for at in range(begin, end):
+            if len(missing) and missing[at]:
+                codes[at] = -1
+                continue
+            slot = keys[at] & mask
+            while held[slot, 1] != 0 and held[slot, 0] != keys[at]:
+                slot = (slot + np.uint64(1)) & mask
+            if held[slot, 1] == 0:
+                if 2 * count >= len(held):
+                    return at, count
+                fresh[count - first] = at
+                count += 1
+                held[slot, 0], held[slot, 1] = keys[at], count
+            codes[at] = np.int64(held[slot, 1]) - 1
+    return len(keys), count
+
+
+@compiled
+def _grown(held: np.ndarray) -> np.ndarray:
+    """Return the table of `_number` with twice the room."""
+    found = np.zeros((2 * len(held), 2), np.uint64)
+    mask = np.uint64(len(found) - 1)
+    for place in range(len(held)):
+        if held[place, 1] != 0:
+            slot = held[place, 0] & mask
+            while found[slot, 1] != 0:
+                slot = (slot + np.uint64(1)) & mask
+            found[slot] = held[place]
+    return found

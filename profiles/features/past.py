@@ -1,9 +1,8 @@
 """What some users did until a moment, as arrays: the one thing a user's profile is a function of.
 
 Events stand user by user, each user's oldest first, every user with one at least. What several columns
-need (days, visits, first touches, decayed weights) is computed once, when it is first asked for.
-Segmented sums run over whole blocks of users: a block of some 100,000 events stays in the cache, where
-one pass costs about a nanosecond an event.
+need (days, visits, first touches, decayed weights) is computed once, when it is first asked for: one pass
+over the events (`passes`) for many columns.
 """
 
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from profiles.features import FeaturesConfig, Lists, loops
+from profiles.features import FeaturesConfig, Lists, loops, passes
 from profiles.features.context import Context, weights_of
 from profiles.interactions import InteractionsConfig
 from profiles.schema import DAY, TIME
 
-HOUR = DAY // 24
+SPENDING_DAYS = (30, 90, 365)  # windows of what was spent
 WROTE, FOLLOWED = 1, 2  # marks of an event: it has a text, it came from a recommendation
 
 
@@ -87,41 +86,22 @@ class Past:
     @cached_property
     def length(self) -> np.ndarray:
         """Events of each user."""
-        return np.diff(self.events.starts, append=len(self.events.time))
+        return np.diff(self.bounds)
 
     @cached_property
     def last(self) -> np.ndarray:
         """Place of each user's latest event."""
-        return np.asarray(self.events.starts + self.length - 1)
+        return self.bounds[1:] - 1
 
     @cached_property
-    def user(self) -> np.ndarray:
-        """Number of each event's user."""
-        return np.repeat(np.arange(len(self.length), dtype=np.int32), self.length)
+    def bounds(self) -> np.ndarray:
+        """Where each user's events begin, and behind them where the last user's end."""
+        return np.append(self.events.starts, len(self.events.time))
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Sum over each user's events; of a mask, count them."""
         dtype = np.int64 if values.dtype == bool else None
         return np.asarray(np.add.reduceat(values, self.events.starts, dtype=dtype))
-
-    def max(self, values: np.ndarray) -> np.ndarray:
-        """Return the largest of each user's events."""
-        return np.maximum.reduceat(values, self.events.starts)
-
-    def min(self, values: np.ndarray) -> np.ndarray:
-        """Return the smallest of each user's events."""
-        return np.minimum.reduceat(values, self.events.starts)
-
-    def mean(self, values: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """Return the mean over each user's events that count; NaN where none does."""
-        return ratio(self.sum(np.where(where, values, 0.0)), self.sum(where))
-
-    def changes(self, values: np.ndarray) -> np.ndarray:
-        """Tell which events are their user's first or differ from the one before."""
-        found = np.empty(len(values), bool)
-        np.not_equal(values[1:], values[:-1], out=found[1:])
-        found[self.events.starts] = True
-        return found
 
     # Time
 
@@ -135,23 +115,6 @@ class Past:
         return self.age < days * DAY
 
     @cached_property
-    def window(self) -> np.ndarray:
-        """The first window each event falls in, by number; beyond all: len(windows_days)."""
-        place = np.zeros(len(self.age), np.uint8)
-        for days in self.config.windows_days:
-            place += self.age >= days * DAY
-        return place
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """Events by (user, type, window); the last window is all time."""
-        types, windows = len(self.context.event_types) + 1, len(self.config.windows_days) + 1
-        key = (self.user * np.int64(types) + self.events.kind) * windows + self.window
-        shape = (len(self.length), types, windows)
-        table = np.bincount(key, minlength=int(np.prod(shape))).reshape(shape)
-        return np.asarray(table.cumsum(axis=2))
-
-    @cached_property
     def local(self) -> np.ndarray:
         """Time on the wall of the configured zone, in microseconds."""
         if self.config.timezone == "UTC":
@@ -159,54 +122,27 @@ class Past:
         series = pl.Series(self.events.time).cast(TIME).dt.convert_time_zone(self.config.timezone)
         return series.dt.replace_time_zone(None).to_physical().to_numpy()
 
-    @cached_property
-    def day(self) -> np.ndarray:
-        """Local day of each event, counted from 1970."""
-        return self.local // DAY
+    def day(self, at: np.ndarray) -> np.ndarray:
+        """Return the local day of the events at some places, counted from 1970."""
+        return np.asarray(self.local[at] // DAY)
 
     @cached_property
-    def hour(self) -> np.ndarray:
-        """Local hour of each event."""
-        return np.asarray((self.local - self.day * DAY) // HOUR)
+    def rhythm(self) -> passes.Rhythm:
+        """When each user comes."""
+        return passes.rhythm(self.bounds, self.events.time, self.local, self.as_of)
 
     @cached_property
-    def clock(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean direction of each user's hours on the circle of the day, as (x, y)."""
-        angle = np.arange(24) * (2 * np.pi / 24)
-        x, y = (self.sum(side[self.hour]) / self.length for side in (np.cos(angle), np.sin(angle)))
-        return x, y
+    def by_type(self) -> passes.ByType:
+        """What each user did of each type."""
+        e, windows = self.events, np.array(self.config.windows_days) * DAY
+        types = len(self.context.event_types)
+        return passes.by_type(self.bounds, e.kind, e.time, e.value, self.as_of, windows, types)
 
     @cached_property
-    def weekday(self) -> np.ndarray:
-        """Local weekday of each event, 0 Monday."""
-        return (self.day + 3) % 7
-
-    @cached_property
-    def opens_day(self) -> np.ndarray:
-        """Which events are the first of their user's day."""
-        return self.changes(self.day)
-
-    @cached_property
-    def closes_day(self) -> np.ndarray:
-        """Which events are the last of their user's day."""
-        return np.append(self.opens_day[1:], True)
-
-    @cached_property
-    def opens_session(self) -> np.ndarray:
-        """Which events begin a visit.
-
-        Of two neighbours that both name their session, the second does where the name changes, however
-        long the pause; any other event after a long pause, or where the visit had another name till then.
-        """
-        e, opens = self.events, np.empty(len(self.events.time), bool)
-        loops.opens_visit(e.starts, e.time, e.session, self.config.session_minutes * 60e6, opens)
-        return opens
-
-    @cached_property
-    def sessions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Place of each visit's first event, of its last, and the number of its user."""
-        first = np.flatnonzero(self.opens_session)
-        return first, np.append(first[1:], len(self.opens_session)) - 1, self.user[first]
+    def visits(self) -> passes.Visits:
+        """Each user's visits."""
+        e, longest = self.events, self.config.session_minutes * 60e6
+        return passes.visits(self.bounds, e.time, e.session, longest, self.as_of)
 
     # Items
 
@@ -216,51 +152,29 @@ class Past:
         return self.events.item >= 0
 
     @cached_property
-    def touches(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which events are the first, and which the last, of their user with their item."""
-        first, last = np.zeros(len(self.named), bool), np.zeros(len(self.named), bool)
-        loops.touches(self.events.starts, self.events.item, first, last)
-        return first, last
+    def tastes(self) -> passes.Tastes:
+        """What items each user touches."""
+        e, new = self.events, self.config.new_item_days * DAY
+        return passes.tastes(self.bounds, e.item, e.time, self.context.about, new, self.as_of)
 
-    def of_item(self, table: np.ndarray) -> np.ndarray:
-        """Look up each event's item in a table of items; NaN where an event names none."""
-        found = (
-            table.take(self.events.item, mode="wrap").astype(np.float64)
-            if len(table)
-            else np.zeros(len(self.age))
-        )
-        found[~self.named] = np.nan
-        return found
-
-    def newest(self, chosen: np.ndarray, keep: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return offsets by user and the places of their latest chosen events, newest first."""
-        at = np.flatnonzero(chosen)[::-1]
-        user = self.user[at]  # falling
-        count = np.bincount(user, minlength=len(self.length))
-        before = np.cumsum(count[::-1])[::-1] - count  # chosen events of later users
-        at = at[np.arange(len(at)) - before[user] < keep]
-        kept = np.minimum(count, keep)
-        offsets = np.append(0, np.cumsum(kept))
-        user = self.user[at]
-        ahead = offsets[user] + np.arange(len(at)) - (np.cumsum(kept[::-1])[::-1] - kept)[user]
-        ordered = np.empty_like(at)
-        ordered[ahead] = at
-        return offsets, ordered
-
-    # Taste
+    # Money and taste
 
     @cached_property
-    def spent(self) -> np.ndarray:
-        """What each event spent: its value where its type is money, else 0."""
-        money = np.isin(np.array([*self.context.event_types, ""]), self.config.spend_types)
-        return np.where(money[self.events.kind] & (self.events.value > 0), self.events.value, 0.0)
+    def money(self) -> np.ndarray:
+        """Which kinds are money: a value above 0 of one is spent."""
+        return np.isin(np.array([*self.context.event_types, ""]), self.config.spend_types)
+
+    @cached_property
+    def spending(self) -> passes.Spending:
+        """What each user spent."""
+        e, windows = self.events, np.array(SPENDING_DAYS) * DAY
+        return passes.spending(self.bounds, e.kind, e.time, e.value, self.money, self.as_of, windows)
 
     @cached_property
     def weight(self) -> np.ndarray:
         """How much each event says for its item, before decay."""
-        weight = weights_of(self.events.kind, self.events.value, self.context.event_types, self.interactions)
-        weight[~self.named] = 0.0
-        return weight
+        tables = weights_of(self.context.event_types, self.interactions)
+        return passes.weights(self.events.item, self.events.kind, self.events.value, *tables)
 
     @cached_property
     def strength(self) -> np.ndarray:
@@ -313,5 +227,5 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 def item_lists(past: Past, chosen: np.ndarray, keep: int) -> Lists:
     """Return the item ids of each user's latest chosen events, newest first."""
-    offsets, at = past.newest(chosen, keep)
-    return Lists(offsets, past.context.item_ids[past.events.item[at]])
+    offsets, at = passes.newest(past.bounds, chosen, keep)
+    return Lists(offsets, past.context.item_ids.gather(past.events.item[at]))

@@ -1,15 +1,27 @@
 """USER_PROFILES and ITEM_PROFILES of a whole log, from its history, a partition of users at a time.
 
+Every build computes all columns of all users, also of those who did nothing since the last. Of these stay:
+counts and sums of all time, days, visits, habits, orders, touched and last items, and entropies and mean
+price while the catalogue stays. There move
+
+- with the moment: recencies and tenure, everything of a window, trend and explore_share;
+- with what others did: surprise, popularity_taste and popularity_spread, the spending band, top terms and
+  the affinities, which are smoothed by the log's shares.
+
+What stays is the cheap part: it comes from passes over the events that the moving columns need as well.
+The dearest of those, the decayed sums of values, would be more bytes to keep than the profiles are, and
+holds only while no item of the catalogue changes.
+
 Three walks over the history, each on all threads: the first learns what columns compare with (the
 context), the second computes every user's columns and adds up the items' totals, the third is over the
-items alone. Users are taken in blocks of about BLOCK events, which stay in the processor's cache.
+items alone.
 
 Memory: two partitions of the history with what is computed on the way (about 300 bytes an event of
 theirs), the items' counts (4 bytes an item, type and window) and, at the end, a few times CHUNK user
 profiles, about 1.5 kB each, while they are sorted.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -27,13 +39,13 @@ from profiles.features.attributes import cleaned, normalised, said
 from profiles.features.context import NEVER, Context, attributes_of, band_edges, priced, since_of, with_shares
 from profiles.features.history import History
 from profiles.features.item_features import item_features
+from profiles.features.ordering import gathered
 from profiles.features.past import Events, Past
 from profiles.features.terms import telling_terms, with_words, written_columns
 from profiles.features.totals import Part, Totals
 from profiles.features.user_features import user_features
 from profiles.interactions import InteractionsConfig
 
-BLOCK = 150_000  # events
 CHUNK = 100_000  # users whose profiles are sorted at once
 
 
@@ -74,15 +86,6 @@ class ProfileBuild:
         frame.write_ipc(folder / "item_profiles.arrow")
         return context
 
-    def _blocks(self, events: Events) -> Iterator[tuple[int, int]]:
-        """Yield runs of users with about BLOCK events."""
-        starts = events.starts
-        first = 0
-        while first < len(starts):
-            last = max(first + 1, int(np.searchsorted(starts, starts[first] + BLOCK)))
-            yield first, last
-            first = last
-
     def _context(self, pool: ThreadPoolExecutor) -> "tuple[Context, Renumbered]":
         """Learn what columns compare with, and how to number items and types as that does.
 
@@ -95,18 +98,19 @@ class ProfileBuild:
         events, weight, first, spend = np.zeros(n, np.int64), np.zeros(n), np.full(n, NEVER), [np.zeros(0)]
         kinds = np.zeros(len(types), np.int64)
         for found in pool.map(lambda number: self._glance(number, context), range(self.history.partitions)):
-            events += found[0]
-            weight += found[1]
-            np.minimum(first, found[2], out=first)
-            spend.append(found[3])
-            kinds += found[4]
+            events += found[0]["events"]
+            weight += found[0]["weight"]
+            np.minimum(first, found[0]["first"], out=first)
+            spend.append(found[1])
+            kinds += found[2]
         there = (events > 0) | items.is_in(self.items["item_id"].implode()).to_numpy()
-        events, weight, first, items = events[there], weight[there], first[there], items.filter(there)
+        item, kind = _sorted(items, there), _sorted(pl.Series(types, dtype=pl.String), kinds > 0)
+        items, events, weight, first = items.gather(item), events[item], weight[item], first[item]
         attributes = attributes_of(self.items, items, self.config)
         learnt = Context(
             as_of=self.as_of,
             item_ids=items,
-            event_types=tuple(np.array(types, object)[kinds > 0]),
+            event_types=tuple(types[number] for number in kind),
             events=events,
             since=since_of(self.items, items, first),
             price=priced(self.items, items).fill_null(float("nan")).to_numpy(),
@@ -114,20 +118,19 @@ class ProfileBuild:
             bands=band_edges(np.concatenate(spend), self.config.price_bands),
             telling=telling_terms(self.texts),
         )
-        return learnt, _renumbered(there, kinds > 0)
+        return learnt, _renumbered(item, kind, n, len(types))
 
     def _glance(self, number: int, context: Context) -> tuple[np.ndarray, ...]:
-        """Return events, weight and first moment of each item, what each user spent, events of each type."""
+        """Return each item's standing, what each user spent, and the events of each type."""
         events, alive = self.history.events(number).until(self.as_of)
-        n, types = len(context.item_ids), len(context.event_types)
-        count, weight, first = np.zeros(n, np.int64), np.zeros(n), np.full(n, NEVER)
-        kinds, spend = np.zeros(types, np.int64), np.zeros(0)
+        table = np.zeros(len(context.item_ids), loops.STANDING)
+        table["first"] = NEVER
+        kinds, spend = np.zeros(len(context.event_types), np.int64), np.zeros(0)
         if alive.any():
             past = Past(events, self.as_of, context, self.config, self.interactions)
-            seen = events.item, events.kind, events.time, past.weight
-            loops.standing(*seen, count, weight, first, kinds)
-            spend = past.sum(past.spent)
-        return count, weight, first, spend, kinds
+            loops.standing(events.item, events.kind, events.time, past.weight, table, kinds)
+            spend = past.spending.sums[-1]
+        return table, spend, kinds
 
     def _partition(
         self, number: int, context: Context, renumbered: "Renumbered", totals: Totals, folder: Path
@@ -140,16 +143,10 @@ class ProfileBuild:
         events = renumbered(events)
         user_ids = self.history.users(number)["user_id"].filter(pl.Series(alive))
         features = user_features(context, self.config)
-        blocks: list[pl.DataFrame] = []
-        met, opens = [], []
-        for first, last in self._blocks(events):
-            past = Past(events.users(first, last), self.as_of, context, self.config, self.interactions)
-            columns = [feature.column(name, past) for name, feature in features.items()]
-            blocks.append(pl.DataFrame([user_ids[first:last].alias("user_id"), *columns]))
-            met.append(past.touches[0])
-            opens.append(past.opens_session)
-        pl.concat(blocks).sort("user_id").write_ipc(path)
-        return totals.part(events, np.concatenate(met), np.concatenate(opens), self._codes(user_ids)), path
+        past = Past(events, self.as_of, context, self.config, self.interactions)
+        columns = [feature.column(name, past) for name, feature in features.items()]
+        pl.DataFrame([user_ids.alias("user_id"), *columns]).sort("user_id").write_ipc(path)
+        return totals.part(events, past.tastes.first, past.visits.opens, self._codes(user_ids)), path
 
     @cached_property
     def _audiences(self) -> dict[str, tuple[pl.Series, pl.DataFrame]]:
@@ -240,10 +237,18 @@ def _cut(frame: pl.DataFrame, edges: pl.Series) -> list[pl.DataFrame]:
 Renumbered = Callable[[Events], Events]
 
 
-def _renumbered(items: np.ndarray, kinds: np.ndarray) -> Renumbered:
-    """Return what numbers the items and types of events as if there were only these."""
-    if items.all() and kinds.all():
+def _sorted(names: pl.Series, chosen: np.ndarray) -> np.ndarray:
+    """Return the places of those chosen, in the order of the names."""
+    at = np.flatnonzero(chosen)
+    return np.asarray(at[names.gather(at).arg_sort().to_numpy()])
+
+
+def _renumbered(items: np.ndarray, kinds: np.ndarray, all_items: int, all_kinds: int) -> Renumbered:
+    """Return what numbers the items and types of events by where they stand among these."""
+    if np.array_equal(items, np.arange(all_items)) and np.array_equal(kinds, np.arange(all_kinds)):
         return lambda events: events
-    item = np.append(np.cumsum(items) - 1, -1).astype(np.int32)  # the last is for no item
-    kind = (np.cumsum(kinds) - 1).astype(np.uint16)
-    return lambda events: replace(events, item=item[events.item], kind=kind[events.kind])
+    item = np.full(all_items + 1, -1, np.int32)  # the last is for no item
+    item[items] = np.arange(len(items))
+    kind = np.zeros(all_kinds, np.uint16)
+    kind[kinds] = np.arange(len(kinds))
+    return lambda events: replace(events, item=gathered(item, events.item), kind=gathered(kind, events.kind))

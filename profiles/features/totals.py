@@ -41,11 +41,11 @@ class Totals:
         # The windows 7 and 30 days are always there: the trend is made from them.
         self.windows = sorted({*self.config.windows_days, 7, 30})
         self._counts = np.zeros((items, types, len(self.windows) + 1), np.uint32)
-        self.users = np.zeros(items, np.uint32)
-        self.user_events = np.zeros(items, np.int64)  # events of each user who touched the item, added up
-        self.young = np.zeros(items, np.uint32)  # events of users in their first days
-        self.openers = np.zeros(items, np.uint32)  # events that began a visit
-        self.first, self.last = np.full(items, NEVER), np.full(items, -NEVER)
+        self._table = np.zeros(items, loops.TALLY)
+        self.users, self.young, self.openers, self.user_events, self.first, self.last = (
+            self._table[name] for name in ("users", "young", "openers", "user_events", "first", "last")
+        )
+        self.first[:], self.last[:] = NEVER, -NEVER
         self.value_sum = np.zeros((items, types))
         self.value_count = np.zeros((items, types), np.int64)
         self.audience = {name: np.zeros((items, len(v)), np.uint32) for name, v in self.audiences.items()}
@@ -63,8 +63,7 @@ class Totals:
         loops.tally(
             *(e.starts, e.item, e.kind, e.time, e.value, part.first_touch, part.opens_session),
             *(self.context.as_of, np.array(self.windows) * DAY, int(self.config.new_user_days * DAY)),
-            *(self._counts, self.users, self.user_events, self.young, self.openers),
-            *(self.first, self.last, self.value_sum, self.value_count),
+            *(self._table, self._counts, self.value_sum, self.value_count),
         )
         for name, codes in part.codes.items():
             loops.audience(e.starts, e.item, part.first_touch, codes, self.audience[name])

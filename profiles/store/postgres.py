@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,9 @@ class PostgresStore(EventStore):
             held = pg.held_digests(connection, events.ids)
             segments, removals = pg.sealed(connection, "events")
             try:
-                rest = [event_id for event_id in events.ids if event_id not in held]
-                held |= self._segments.find(segments, rest, removals)
+                rest = [event_id not in held for event_id in events.ids]
+                asked = [*compress(events.ids, rest)], [*compress(events.digests, rest)]
+                held |= self._segments.find(segments, *asked, removals)
             except FileNotFoundError as error:  # none is replaced while the lock is held
                 raise lost(error) from error
             statuses, new = rows.judged(events.ids, events.digests, held)

@@ -106,17 +106,31 @@ class Segments:
         yield from (frame.sort("seq") if len(files) > 1 else frame).iter_slices(rows.CHUNK)
 
     def find(
-        self, segments: Sequence[Segment], ids: Sequence[str], removals: Sequence[Removal] = ()
+        self,
+        segments: Sequence[Segment],
+        ids: Sequence[str],
+        digests: Sequence[str],
+        removals: Sequence[Removal] = (),
     ) -> dict[str, str]:
-        """Return the digest of each of these event ids that a segment of events holds."""
+        """Return the digest of each of these event ids that a segment of events holds.
+
+        `digests` are those of the events that came with the ids: where the segment holds that very event,
+        which is what a retry finds, its row is not read.
+        """
         if not segments or not len(ids):
             return {}
         asked, hashes = list(ids), np.unique(sidecar.hashed(ids))
+        twins = {sidecar.twin(*pair): pair for pair in zip(ids, digests, strict=True)}
         found: dict[str, str] = {}
         for segment in segments:
-            places = self._sidecar(segment).rows_of_ids(hashes)
+            index = self._sidecar(segment)
+            places = index.places_of_ids(hashes)
+            if not removals:  # else a row must say whether it is hidden
+                same = [twins.get(bytes(index.twins[place])) for place in places]
+                found.update(pair for pair in same if pair)
+                places = places[[pair is None for pair in same]]
             if len(places):
-                held = kept(self._rows(segment, places), "events", removals)
+                held = kept(self._rows(segment, index.id_rows[places]), "events", removals)
                 held = held.filter(pl.col("event_id").is_in(asked))  # not another id of the same hash
                 found.update(zip(held["event_id"], event_digest(held), strict=True))
         return found

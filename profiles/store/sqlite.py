@@ -8,6 +8,7 @@ rewritten and copied by `sqlite_upkeep`.
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import compress
 from pathlib import Path
 
 import orjson
@@ -17,7 +18,6 @@ from profiles.schema import EVENTS, EXPOSURES, ContractError, microseconds
 from profiles.store import Acks, EventStore, Kind, Removed, Status, rows
 from profiles.store import sqlite_tables as tables
 from profiles.store.appending import Appending
-from profiles.store.removals import Removal
 from profiles.store.rows import LOGS, Log
 from profiles.store.scanning import Step, walk
 from profiles.store.segments import Segment, Segments, lost
@@ -52,20 +52,18 @@ class SQLiteStore(EventStore):
         with self._file.writing() as connection:
             held = tables.digests(connection, ids)
             if len(held) < len(ids) and (sealed := tables.segments(connection, "events")):
-                rest = [event_id for event_id in ids if event_id not in held]
-                held |= self._find(sealed, rest, [*tables.removals(connection).values()])
+                rest = [event_id not in held for event_id in ids]
+                removals = [*tables.removals(connection).values()]
+                try:
+                    held |= self._segments.find(
+                        sealed, [*compress(ids, rest)], [*compress(events.digests, rest)], removals
+                    )
+                except FileNotFoundError as error:  # no segment is replaced while this transaction lasts
+                    raise lost(error) from error
             statuses, new = rows.judged(ids, events.digests, held)
             tables.insert(connection, "events", [(events.digests[i], *events.rows[i]) for i in new])
             self._upkeep.unfinished = bool(tables.state(connection, "unscrubbed"))
             return statuses, tables.last(connection, "events")
-
-    def _find(
-        self, sealed: Sequence[Segment], ids: Sequence[str], removals: Sequence[Removal]
-    ) -> dict[str, str]:
-        try:
-            return self._segments.find(sealed, ids, removals)
-        except FileNotFoundError as error:  # no segment is replaced while this transaction lasts
-            raise lost(error) from error
 
     def _scan(
         self, log: Log, from_seq: int = 0, to_seq: int | None = None, columns: Sequence[str] | None = None

@@ -9,7 +9,8 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
+from recsys.warm import beginning
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
@@ -25,6 +26,7 @@ class ALSConfig(RecommenderConfig):
     )
     alpha: PositiveFloat = Field(1.0, description="confidence of an interaction is alpha times its weight")
     iterations: PositiveInt = Field(15, description="alternations")
+    update_iterations: PositiveInt = Field(3, description="alternations of an update")
     seed: NonNegativeInt = Field(0, description="of the starting vectors")
 
 
@@ -41,6 +43,7 @@ class ALS(Recommender):
     cost = "factors"
     config: ALSConfig
     state = ("factors", "gram")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32; NaN rows for items nobody touched
     gram: np.ndarray  # (d, d) float64: Y'Y
 
@@ -49,20 +52,30 @@ class ALS(Recommender):
 
     def fit_users(self, train: Dataset) -> np.ndarray:
         """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._alternate(train.matrix(self.config.repeats))
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix = train.matrix(self.config.repeats)
+        self._alternate(matrix, beginning(self.factors, rows, matrix))
+
+    def _alternate(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors if there are some; returns the users'."""
         from implicit.cpu.als import AlternatingLeastSquares
 
         config = self.config
-        matrix = train.matrix(config.repeats)
         with single_blas():
             model = AlternatingLeastSquares(
                 factors=config.factors,
                 regularization=config.l2,
                 alpha=config.alpha,
-                iterations=config.iterations,
+                iterations=config.iterations if start is None else config.update_iterations,
                 random_state=config.seed,
             )
+            if start is not None:  # users are solved for first, so that they need no beginning of theirs
+                model.item_factors = start
+                model.user_factors = np.zeros((matrix.shape[0], config.factors), np.float32)
             if config.l2_power:
-                self._alternate(model, matrix)
+                self._scaled(model, matrix)
             else:
                 model.fit(matrix, show_progress=False)
         factors = np.asarray(model.item_factors, np.float32)
@@ -71,14 +84,16 @@ class ALS(Recommender):
         self.factors = factors
         return np.asarray(model.user_factors, np.float32)
 
-    def _alternate(self, model: "AlternatingLeastSquares", matrix: csr_matrix) -> None:
+    def _scaled(self, model: "AlternatingLeastSquares", matrix: csr_matrix) -> None:
         """Set the model's vectors as its own fit does, each row with a penalty of its own."""
         c, random = self.config, np.random.default_rng(self.config.seed)
         cells = (c.alpha * matrix).tocsr()
-        first = [random.random((n, c.factors), np.float32) * 0.01 for n in matrix.shape]
-        model.user_factors, model.item_factors = first
+        if model.item_factors is None:
+            drawn = [random.random((n, c.factors), np.float32) * 0.01 for n in matrix.shape]
+            model.user_factors, model.item_factors = drawn
+        first = (model.user_factors, model.item_factors)
         turned = (cells, cells.T.tocsr())
-        for _ in range(c.iterations):
+        for _ in range(model.iterations):
             for x, own, other in zip(turned, first, first[::-1], strict=True):
                 penalties = self._penalties(np.diff(x.indptr), x.shape[1])
                 for penalty in np.unique(penalties):  # rows of one penalty are solved together
@@ -106,10 +121,10 @@ class ALS(Recommender):
         solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)
         return solved if len(y) else np.full(len(self.gram), np.nan)
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         users = np.full((len(queries), self.factors.shape[1]), np.nan, np.float32)
         for row in np.flatnonzero(np.diff(x.indptr)):
             at = slice(x.indptr[row], x.indptr[row + 1])
             users[row] = self._user(x.indices[at], x.data[at])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+        return users

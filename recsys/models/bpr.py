@@ -7,7 +7,8 @@ from scipy.sparse import csr_matrix
 
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
+from recsys.warm import beginning
 
 
 class BPRConfig(RecommenderConfig):
@@ -15,6 +16,7 @@ class BPRConfig(RecommenderConfig):
     learning_rate: PositiveFloat = Field(0.05, description="step size of the descent")
     l2: NonNegativeFloat = Field(0.01, description="ridge penalty on both vectors")
     iterations: PositiveInt = Field(100, description="passes over as many drawn pairs as there are")
+    update_iterations: PositiveInt = Field(10, description="passes of an update")
     map_l2: PositiveFloat = Field(1.0, description="ridge penalty of the map from history to vector")
     seed: NonNegativeInt = Field(0, description="of the starting vectors and the drawn pairs")
 
@@ -32,6 +34,7 @@ class BPR(Recommender):
     cost = "factors"
     config: BPRConfig
     state = ("factors", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items nobody touched
     map: np.ndarray  # (2 d + 1, d) float64
 
@@ -39,40 +42,55 @@ class BPR(Recommender):
         self.fit_users(train)
 
     def fit_users(self, train: Dataset) -> np.ndarray:
-        """Fit, and return the trained vectors of the users, (users, d + 1): papers score with them."""
+        """Fit, and return the trained vectors of the users, (users, d + 1)): papers score with them."""
+        return self._descend(train.matrix(self.config.repeats))
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix = train.matrix(self.config.repeats)
+        self._descend(matrix, beginning(self.factors, rows, matrix))
+
+    def _descend(self, matrix: csr_matrix, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn from (users, items), from first item vectors and the users they map to, if there are some.
+
+        Returns the users' vectors.
+        """
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         c = self.config
-        matrix = train.matrix(c.repeats)
         with single_blas():
             model = BayesianPersonalizedRanking(
                 factors=c.factors,
                 learning_rate=c.learning_rate,
                 regularization=c.l2,
-                iterations=c.iterations,
+                iterations=c.iterations if start is None else c.update_iterations,
                 num_threads=1,
                 random_state=c.seed,
             )
+            if start is not None:
+                users = _features(matrix, start) @ self.map
+                users = np.nan_to_num(np.column_stack([users, np.ones(len(users))]))
+                model.item_factors, model.user_factors = start, users.astype(np.float32)
             model.fit(matrix, show_progress=False)
-            self.factors = np.array(model.item_factors, np.float32)
-            self.factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
-            f = self._features(matrix)
+            factors = np.array(model.item_factors, np.float32)
+            factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
+            f = _features(matrix, factors)
             gram = f.T @ f + c.map_l2 * np.eye(f.shape[1])
             users = np.asarray(model.user_factors[:, : c.factors], np.float64)
             self.map = np.ascontiguousarray(cho_solve(cho_factor(gram), f.T @ users))
+        self.factors = factors
         return np.asarray(model.user_factors, np.float32)
 
-    def _features(self, x: csr_matrix) -> np.ndarray:
-        """Return f of histories, (n, 2 d + 1) float64; NaN rows without a learned item."""
-        touched = np.unique(x.indices)
-        learned = touched[~np.isnan(self.factors[touched, 0])]
-        past = x[:, learned].astype(np.float64)
-        count = np.asarray(past.sum(axis=1)).ravel()
-        count = np.where(count > 0, count, np.nan)[:, None]
-        total = past @ self.factors[learned, :-1].astype(np.float64)
-        return np.hstack([total / np.sqrt(count), total / count, np.ones_like(count)])
+    def _users(self, queries: Queries) -> np.ndarray:
+        users = _features(queries.matrix(self.config.repeats), self.factors) @ self.map
+        return np.column_stack([users, np.ones(len(users))])
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        users = self._features(queries.matrix(self.config.repeats)) @ self.map
-        users = np.column_stack([users, np.ones(len(users))])
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+
+def _features(x: csr_matrix, factors: np.ndarray) -> np.ndarray:
+    """Return f of histories, (n, 2 d + 1) float64; NaN rows without a learned item."""
+    touched = np.unique(x.indices)
+    learned = touched[~np.isnan(factors[touched, 0])]
+    past = x[:, learned].astype(np.float64)
+    count = np.asarray(past.sum(axis=1)).ravel()
+    count = np.where(count > 0, count, np.nan)[:, None]
+    total = past @ factors[learned, :-1].astype(np.float64)
+    return np.hstack([total / np.sqrt(count), total / count, np.ones_like(count)])

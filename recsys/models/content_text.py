@@ -4,7 +4,7 @@ import numpy as np
 from pydantic import Field
 
 from recsys.dataset import Dataset, Queries
-from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.vectors import history_vectors, unit
 
 
@@ -27,6 +27,7 @@ class ContentText(Recommender):
     needs = "texts"
     config: ContentTextConfig
     state = ("vectors",)
+    products = "vectors"
     reads_text = True
     vectors: np.ndarray  # (items, d) float32, unit norm; NaN rows where an item has no text
 
@@ -35,11 +36,11 @@ class ContentText(Recommender):
             raise NotApplicableError("no item has a text; map `text` or `title` of the items")
         self.vectors = unit(train.vectors.astype(np.float32))
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         chosen = history_vectors(queries.matrix(self.config.repeats), self.vectors)
         written = np.full_like(chosen, np.nan)
         if queries.vectors is not None:
             written = unit(queries.vectors.astype(np.float32))
         mixed = (1 - self.config.own_words) * chosen + self.config.own_words * written
         mixed = np.where(np.isnan(mixed), np.where(np.isnan(chosen), written, chosen), mixed)
-        return dense_scores(unit(mixed), self.vectors if items is None else self.vectors[items])
+        return unit(mixed)

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat
 from profiles.schema import ContractError
 from recsys.dataset import Dataset, Queries
 from recsys.decay import decayed, refuse_timeless
-from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.vectors import history_vectors
 
 
@@ -30,6 +30,7 @@ class ContentVectors(Recommender):
     needs = "vectors"
     config: ContentVectorsConfig
     state = ("vectors",)
+    products = "vectors"
     vectors: np.ndarray  # (items, d) float32, unit norm; NaN rows where an item has none
 
     def _fit(self, train: Dataset) -> None:
@@ -48,10 +49,9 @@ class ContentVectors(Recommender):
         if np.isnan(self.vectors).all():
             raise NotApplicableError(f"no item of the catalogue has a vector in {name!r}; compare their ids")
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+    def _users(self, queries: Queries) -> np.ndarray:
         x = decayed(queries, self.config.repeats, self.config.half_life_days)
-        liked = history_vectors(x, self.vectors)
-        return dense_scores(liked, self.vectors if items is None else self.vectors[items])
+        return history_vectors(x, self.vectors)
 
     def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what each past item's vector adds to the cosine; the parts sum to the score."""

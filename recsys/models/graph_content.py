@@ -11,7 +11,7 @@ from recsys.dataset import Dataset, Queries
 from recsys.held_out import HeldOut, HoldOutConfig
 from recsys.labels import incidence, labels
 from recsys.models.lightgcn import folded, folding
-from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.sampling import Sampler
 from recsys.training import TrainingConfig
 
@@ -52,6 +52,7 @@ class GraphContent(Recommender):
     needs = "labels"
     config: GraphContentConfig
     state = ("factors", "folding")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nothing is known of
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
 
@@ -105,6 +106,5 @@ class GraphContent(Recommender):
         self.folding = np.zeros((len(train.items), c.factors), np.float32)
         self.factors[known], self.folding[known] = read()
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        users = folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))

@@ -10,9 +10,10 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import sampler
 from recsys.training import TrainingConfig
+from recsys.warm import beginning
 
 
 class LightGCNConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
@@ -42,18 +43,30 @@ class LightGCN(Recommender):
     config_class = LightGCNConfig
     cost = "gradient"
     config: LightGCNConfig
-    state = ("factors", "folding")
+    state = ("factors", "folding", "first")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nobody touched
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
+    first: np.ndarray  # (items, d) float32: layer 0, where an update begins; NaN rows alike
 
     def _fit(self, train: Dataset) -> None:
         self.fit_users(train)
 
     def fit_users(self, train: Dataset) -> np.ndarray:
         """Fit, and return the trained vectors of the users, (users, d) float32: papers score with them."""
+        return self._train(train, self.config)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        start = beginning(self.first, rows, train.matrix(self.config.repeats))
+        self._train(train, self.config if start is None else training.of_update(self.config), start)
+
+    def _train(self, train: Dataset, c: LightGCNConfig, start: np.ndarray | None = None) -> np.ndarray:
+        """Learn, from first item vectors if there are some; users then begin with 0, as in a query.
+
+        Returns the users' vectors.
+        """
         from recsys.networks.lightgcn import LightGCNNetwork
 
-        c = self.config
         cut = c.validation_users if c.patience else None
         known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         owner = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
@@ -62,6 +75,8 @@ class LightGCN(Recommender):
             network = LightGCNNetwork(
                 data, c.factors, c.layers, c.train_users, c.loss, c.negatives, c.l2, drawn_from
             )
+        if start is not None:
+            network.begin(start[known])
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             layers = [layer[data.shape[0] :].cpu().numpy() for layer in network.spread()]
@@ -85,13 +100,14 @@ class LightGCN(Recommender):
         )
         self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.folding = np.zeros((len(train.items), c.factors), np.float32)
+        self.first = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.factors[known], self.folding[known] = read()
+        self.first[known] = network.items.detach().numpy()
         users: np.ndarray = network().detach()[: data.shape[0]].cpu().numpy()
         return users
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        users = folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))
 
 
 def folding(layers: Sequence[np.ndarray], degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.training import TrainingConfig
+from recsys.warm import beginning
 
 
 class MultVAEConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
@@ -33,19 +34,32 @@ class MultVAE(Recommender):
     cost = "gradient"
     config: MultVAEConfig
     state = ("factors", "reading", "weights")
+    products = "factors"
     factors: np.ndarray  # (items, hidden + 1) float32: output weights, the bias last; NaN rows if untouched
     reading: np.ndarray  # (items, hidden) float32: weights of the first layer; 0 if untouched
-    weights: dict[str, np.ndarray]  # of the small layers between
+    weights: dict[str, np.ndarray]  # of the small layers between, and the steps taken
 
     def _fit(self, train: Dataset) -> None:
+        self._train(train, self.config)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix = train.matrix(self.config.repeats)
+        both = np.hstack([self.factors, self.reading])
+        start = beginning(both, rows, matrix)
+        self._train(train, self.config if start is None else training.of_update(self.config), start)
+
+    def _train(self, train: Dataset, c: MultVAEConfig, start: np.ndarray | None = None) -> None:
+        """Learn, from first rows of `factors` and `reading` side by side and `weights`, if there are some."""
         from recsys.networks.mult_vae import MultVAENetwork
 
-        c = self.config
         cut = c.validation_users if c.patience else None
         known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         data = data[np.diff(data.indptr) > 0]
         with training.reproducible(c.seed):
             network = MultVAENetwork(len(known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)
+        if start is not None:
+            output, bias, read = np.split(start[known], [c.hidden, c.hidden + 1], 1)
+            network.begin(output, bias, read, self.weights)
         training.train(
             training.Task(
                 network,
@@ -62,12 +76,10 @@ class MultVAE(Recommender):
         self.factors[known] = np.column_stack([state.pop("output.weight"), state.pop("output.bias")])
         self.reading = np.zeros((len(train.items), c.hidden), np.float32)
         self.reading[known] = state.pop("read.weight")
-        del state["step"]
         self.weights = state
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        h = self._hidden(queries.matrix(self.config.repeats))
-        return dense_scores(h, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return self._hidden(queries.matrix(self.config.repeats))
 
     def _hidden(self, x: csr_matrix) -> np.ndarray:
         """Return the decoder's hidden layer and a 1 for the bias, (n, hidden + 1) float64, NaN without x."""

@@ -7,9 +7,10 @@ from scipy.sparse import csr_matrix
 from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, learnable
-from recsys.recommender import Recommender, RecommenderConfig, dense_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
 from recsys.training import TrainingConfig
+from recsys.warm import beginning
 
 
 class SimpleXConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
@@ -37,14 +38,25 @@ class SimpleX(Recommender):
     config_class = SimpleXConfig
     cost = "gradient"
     config: SimpleXConfig
-    state = ("factors", "pooling")
+    state = ("factors", "pooling", "norms", "map")
+    products = "factors"
     factors: np.ndarray  # (items, d) float32, unit norm; NaN rows for items nobody touched
     pooling: np.ndarray  # (items, d) float32: e_j'V, what an item adds to a user
+    norms: np.ndarray  # (items,) float32 of e before it is scaled, where an update begins
+    map: np.ndarray  # (d, d) float32: V
 
     def _fit(self, train: Dataset) -> None:
+        self._train(train, self.config)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        matrix, items = train.matrix(self.config.repeats), self.factors * self.norms[:, None]
+        start = beginning(items, rows, matrix)
+        self._train(train, self.config if start is None else training.of_update(self.config), start)
+
+    def _train(self, train: Dataset, c: SimpleXConfig, start: np.ndarray | None = None) -> None:
+        """Learn, from first item vectors, and the map there is, if there are some."""
         from recsys.networks.simplex import SimpleXNetwork
 
-        c = self.config
         cut = c.validation_users if c.patience else None
         known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
         counts = np.diff(data.indptr)
@@ -53,6 +65,8 @@ class SimpleX(Recommender):
         drawn_from = sampler(c.negatives_from, data.getnnz(axis=0))
         with training.reproducible(c.seed):
             network = SimpleXNetwork(data, c.factors, c.negatives, c.margin, c.weight, c.dropout, drawn_from)
+        if start is not None:
+            network.begin(start[known], self.map)
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             items = network.items.detach().cpu().numpy()
@@ -74,13 +88,15 @@ class SimpleX(Recommender):
             ),
             c,
         )
+        self.map = network.map.detach().numpy()
+        self.norms = np.zeros(len(train.items), np.float32)
+        self.norms[known] = np.linalg.norm(network.items.detach().numpy(), axis=1)
         self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
         self.pooling = np.zeros((len(train.items), c.factors), np.float32)
         self.factors[known], self.pooling[known] = read()
 
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        users = _users(queries.matrix(self.config.repeats), self.pooling)
-        return dense_scores(users, self.factors if items is None else self.factors[items])
+    def _users(self, queries: Queries) -> np.ndarray:
+        return _users(queries.matrix(self.config.repeats), self.pooling)
 
 
 def _users(x: csr_matrix, pooling: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """User-kNN: what like-minded users did (Resnick et al., CSCW 1994; its cosines as in Aiolli, RecSys 2013)."""
 
+import itertools
 from functools import cached_property
 
 import numpy as np
@@ -65,12 +66,26 @@ class UserKNN(Recommender):
         share = self.config.asymmetry
         norms = own[query] ** share * self.norms[products.indices] ** (1 - share)
         near = products.data / (norms + self.config.shrinkage)
-        order = np.lexsort((products.indices, -near, query))
-        order = order[np.arange(len(order)) - products.indptr[query[order]] < self.config.neighbours]
-        order = order[near[order] > 0]
-        weights = (near[order] ** self.config.sharpness).astype(np.float32)
-        return csr_matrix((weights, (query[order], products.indices[order])), products.shape)
+        kept = np.concatenate(
+            [
+                start + _largest(near[start:stop], products.indices[start:stop], self.config.neighbours)
+                for start, stop in itertools.pairwise(products.indptr)
+            ]
+        )
+        weights = (near[kept] ** self.config.sharpness).astype(np.float32)
+        return csr_matrix((weights, (query[kept], products.indices[kept])), products.shape)
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
         near = self._neighbours(queries.matrix(self.config.repeats))
         return linear_scores(near, self.histories, items)
+
+
+def _largest(values: np.ndarray, columns: np.ndarray, keep: int) -> np.ndarray:
+    """Return the places of the `keep` largest values above 0, of equals those of the lower columns."""
+    usable = np.flatnonzero(values > 0)
+    if len(usable) <= keep:
+        return usable
+    limit = np.partition(values[usable], len(usable) - keep)[len(usable) - keep]
+    above, equal = np.flatnonzero(values > limit), np.flatnonzero(values == limit)
+    first = equal[np.argsort(columns[equal], kind="stable")][: keep - len(above)]
+    return np.concatenate([above, first])

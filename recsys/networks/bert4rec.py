@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout, attention
 from recsys.networks.sequence import Batch, Criterion, embedding, last
 
 
@@ -20,13 +21,13 @@ class Block(nn.Module):
         self.widen = nn.Linear(factors, 4 * factors)
         self.narrow = nn.Linear(4 * factors, factors)
         self.norm2 = nn.LayerNorm(factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         b, length, d = x.shape
         split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
+        attended = attention(q, k, v, real)
         x = self.norm(x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d))))
         wide = functional.gelu(self.widen(x))
         mixed: Tensor = self.norm2(x + self.dropout(self.narrow(wide)))
@@ -37,6 +38,7 @@ class BERT4RecNetwork(nn.Module):
     """Positions count from the end, so that the mask after the newest token is always at the same place."""
 
     tied = True
+    per_item: tuple[str, ...] = ("items.weight", "bias")
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class BERT4RecNetwork(nn.Module):
         self.norm2 = nn.LayerNorm(factors)
         self.bias = nn.Parameter(torch.zeros(items))
         self.masked = masked
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, batch: Batch, hidden: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -12,6 +13,7 @@ class CaserNetwork(nn.Module):
     """Every place of a row at once: the window of a place is the `window` tokens up to it, zeros before."""
 
     tied = False
+    per_item: tuple[str, ...] = ("items.weight", "output.weight", "bias")
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class CaserNetwork(nn.Module):
         self.mix = nn.Linear(horizontal * window + vertical * factors, factors)
         self.output = embedding(items, 2 * factors)
         self.bias = nn.Parameter(torch.zeros(items))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.networks.layers import Dropout
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -11,13 +12,14 @@ class GRU4RecNetwork(nn.Module):
     """Right-padded rows: a recurrent state never sees what comes after, so padding does not reach it."""
 
     tied = True
+    per_item: tuple[str, ...] = ("items.weight", "bias")
 
     def __init__(self, items: int, factors: int, layers: int, dropout: float, criterion: Criterion) -> None:
         super().__init__()
         self.items = embedding(items, factors)
         between = dropout if layers > 1 else 0.0
         self.gru = nn.GRU(factors, factors, layers, batch_first=True, dropout=between)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(items))
         self.criterion = criterion
 

@@ -77,6 +77,12 @@ class LightGCNNetwork(nn.Module):
         self.positives = Positives(matrix)
         self._graph = symmetric(matrix)
 
+    def begin(self, items: np.ndarray) -> None:
+        """Go on from item vectors learned before, users from 0."""
+        self.items.data = torch.from_numpy(items)
+        if self.users is not None:
+            self.users.data.zero_()
+
     def graph(self) -> Tensor:
         """Return the normalised graph on the device of the vectors."""
         if self._graph.device != self.items.device:

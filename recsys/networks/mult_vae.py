@@ -1,5 +1,7 @@
 """The network of Mult-VAE: a history squeezed into a Gaussian and spread out over the catalogue again."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -27,6 +29,16 @@ class MultVAENetwork(nn.Module):
         self.beta = beta
         self.anneal_steps = anneal_steps
         self.register_buffer("step", torch.zeros(()))  # in the state, so that a resumed fit goes on from it
+
+    def begin(
+        self, output: np.ndarray, bias: np.ndarray, read: np.ndarray, others: Mapping[str, np.ndarray]
+    ) -> None:
+        """Go on from what was learned before: a row for each item, and the other weights by name."""
+        items = {"output.weight": output, "output.bias": bias.ravel(), "read.weight": read}
+        own = self.state_dict()
+        self.load_state_dict(
+            {n: torch.from_numpy(np.array(v)).reshape(own[n].shape) for n, v in {**others, **items}.items()}
+        )
 
     def hidden(self, rows: csr_matrix) -> tuple[Tensor, Tensor, Tensor]:
         """Return the decoder's hidden layer (b, hidden), mean and log variance (b, latent) of raw rows."""

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from recsys.networks.layers import Dropout, attention
 from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
 
 
@@ -20,7 +21,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(factors)
         self.widen = nn.Linear(factors, width)
         self.narrow = nn.Linear(width, factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.attended(self.norm(x)))
@@ -32,8 +33,7 @@ class Block(nn.Module):
         b, length, d = x.shape
         split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
-        found = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        mixed: Tensor = self.mix(found.transpose(1, 2).reshape(b, length, d))
+        mixed: Tensor = self.mix(attention(q, k, v).transpose(1, 2).reshape(b, length, d))
         return mixed
 
 
@@ -63,7 +63,7 @@ BLOCKS = {"pre_norm": Block, "ligr": GatedBlock}
 class SASRecNetwork(nn.Module):
     """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
 
-    tied = True
+    per_item: tuple[str, ...] = ("items.weight",)
 
     def __init__(
         self,
@@ -75,14 +75,17 @@ class SASRecNetwork(nn.Module):
         width: int,
         dropout: float,
         criterion: Criterion,
+        temperature: float | None = None,
         block: str = "pre_norm",
     ) -> None:
         super().__init__()
+        self.temperature = temperature
+        self.tied = temperature is None
         self.items = embedding(items, factors)
         self.positions = embedding(max_length, factors)
         self.blocks = nn.ModuleList(BLOCKS[block](factors, heads, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(factors)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.criterion = criterion
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
@@ -94,11 +97,12 @@ class SASRecNetwork(nn.Module):
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)
-        return normed
+        return normed if self.temperature is None else functional.normalize(normed, dim=-1) / self.temperature
 
     def table(self) -> Tensor:
-        """Return the item table, (n, d)."""
-        return self.items.weight
+        """Return the item table, (n, d); of unit length where scores are cosines."""
+        table = self.items.weight
+        return table if self.temperature is None else functional.normalize(table, dim=-1)
 
     def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the state after the newest token, (b, d)."""

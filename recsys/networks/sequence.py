@@ -30,6 +30,7 @@ class Network(Protocol):
 
     items: nn.Embedding
     tied: bool  # whether the rows of `items` are the output table too
+    per_item: tuple[str, ...]  # parameters with a row for each token
 
     def table(self) -> Tensor:
         """Return the output table, (n, d); with a bias its last column, matched by a 1 in `query`."""

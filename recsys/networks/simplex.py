@@ -34,6 +34,10 @@ class SimpleXNetwork(nn.Module):
         self.sampler = sampler
         self.positives = Positives(matrix)
 
+    def begin(self, items: np.ndarray, map: np.ndarray) -> None:
+        """Go on from what was learned before."""
+        self.items.data, self.map.data = torch.from_numpy(items), torch.from_numpy(map.copy())
+
     def pooled(self, rows: csr_matrix) -> tuple[Tensor, Tensor]:
         """Return the weighted sum of each row's items (b, d) and the sum of its weights (b,)."""
         device = self.items.device

@@ -25,6 +25,8 @@ def data(tmp_path):
     (tmp_path / "gowalla").mkdir()
     pairs.filter(~asked).write_parquet(tmp_path / "gowalla" / "train.parquet")
     pairs.filter(asked).write_parquet(tmp_path / "gowalla" / "test.parquet")
+    ids = pl.DataFrame({"org_id": [str(10 * item) for item in range(80)], "remap_id": range(80)})
+    ids.write_parquet(tmp_path / "gowalla" / "item_list.parquet")
     gowalla.interactions.cache_clear()
     return tmp_path
 
@@ -47,6 +49,10 @@ def test_settings_and_weights_are_chosen_without_a_look_at_test(data):
     row = gowalla.validated(str(data), str(kept), "rp3beta", GRID, False)
     blended = gowalla.blend(str(data), str(kept), GRIDS, False)
     assert row["recall@20"] > 0.2
+    runs = [json.loads(file.read_bytes()) for file in kept.glob("trials/*/figures.json")]
+    assert len(runs) >= 7  # three settings on two cuts, and a refit
+    assert blended["seconds"] > sum(run["fit_s"] + run["rank_s"] for run in runs)
+    assert blended["cpu_s"] > sum(run["cpu_s"] for run in runs)
     # Another test file: other figures, the same choices.
     file = data / "gowalla" / "test.parquet"
     test = pl.read_parquet(file)

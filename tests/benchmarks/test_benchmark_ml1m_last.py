@@ -7,67 +7,123 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import ml1m_last
+from benchmarks import beauty, leave_last_out, ml1m_last, ml1m_time, selection
 from benchmarks.process import NotReached
-from recsys.evaluation import queries
+from benchmarks.trials import TEST, Bench
+from recsys.models import RECOMMENDERS
+
+
+def ring(users: int, seed: int = 0) -> pl.DataFrame:
+    """Users walk along a ring of twelve items, in the form of the real file."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for user in range(1, users + 1):
+        start = int(random.integers(12))
+        rows += [(user, (start + n) % 12 + 1, n) for n in range(int(random.integers(4, 9)))]
+    return pl.DataFrame(rows, ["user", "item", "pos"], orient="row").cast(pl.Int32)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty users walk along a ring of twelve items, in the form of the real file."""
-    random = np.random.default_rng(0)
-    rows = []
-    for user in range(1, 61):
-        start = int(random.integers(12))
-        rows += [(user, (start + n) % 12 + 1, n, 0, 0) for n in range(int(random.integers(4, 9)))]
+    """Sixty users on a ring; of Beauty the odd items are of one category."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / ml1m_last.FILE).parent.mkdir()
-    columns = ["user", "item", "pos", "raw_user_id", "raw_movie_id"]
-    made = pl.DataFrame(rows, columns, orient="row").cast(pl.Int32)
-    made.sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / ml1m_last.FILE)
+    for file in (ml1m_last.FILE, beauty.FILE):
+        (folder / file).parent.mkdir()
+        ring(60).sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / file)
+    items = pl.DataFrame({"item": range(1, 13), "attributes": [[n % 2] for n in range(1, 13)]})
+    items.write_parquet(folder / beauty.ITEMS_FILE)
     return folder
 
 
+@pytest.fixture
+def kept(tmp_path: Path) -> str:
+    return str(tmp_path / "kept")
+
+
 def test_the_last_item_is_the_truth_and_the_rest_is_known(data: Path) -> None:
-    log = ml1m_last.interactions(data)
+    log = ml1m_last.log(data, False)
     rows = pl.read_parquet(data / ml1m_last.FILE).sort("user", "pos")
-    catalogue = ml1m_last.whole_catalogue(log)
+    test = ml1m_last.stage(data, TEST, False)
+    catalogue = test.train.catalogue
     assert len(catalogue.items) == 12
+    asked = test.asked[TEST]
     expected = rows.group_by("user").agg(pl.col("item").last()).sort(pl.col("user").cast(pl.String))
-    test = ml1m_last.cut(log, catalogue)
-    assert test.truth["item_id"].to_list() == expected["item"].cast(pl.String).to_list()
-    assert len(test.train) == len(log) - 60
-    earlier = ml1m_last.cut(test.train, catalogue)
+    assert asked.truth["item_id"].to_list() == expected["item"].cast(pl.String).to_list()
+    assert len(test.train.histories.items) == len(log) - 60
+    cut = ml1m_last.stage(data, leave_last_out.CUT, False)
     second = rows.group_by("user").agg(pl.col("item").get(-2)).sort(pl.col("user").cast(pl.String))
+    earlier = cut.asked[leave_last_out.CUT]
     assert earlier.truth["item_id"].to_list() == second["item"].cast(pl.String).to_list()
-    asked = queries(test, catalogue, ml1m_last.CONFIG)
-    assert catalogue.candidates(asked.at).all()
-    assert np.array_equal(asked.seen.items, asked.histories.items)
-    assert len(ml1m_last.interactions(data, users=5)["user_id"].unique()) == 5
+    assert len(cut.train.histories.items) == len(log) - 120
+    # One that stops by the newest item of what it learns from stops by the truth of the cut.
+    assert cut.until_truth is not None
+    assert np.array_equal(cut.until_truth.histories.items, test.train.histories.items)
+    assert catalogue.candidates(asked.queries.at).all()
+    assert np.array_equal(asked.queries.seen.items, asked.queries.histories.items)
+    assert [catalogue.items.ids[int(row[0])] for row in asked.rows(catalogue)] == asked.truth[
+        "item_id"
+    ].to_list()
     with pytest.raises(NotReached, match="set ATTUNE_DATA"):
-        ml1m_last.interactions(data / "nowhere")
+        ml1m_last.log(data / "nowhere", False)
 
 
-def test_a_row_chooses_on_train_and_scores_the_test_once(data: Path) -> None:
+def test_a_row_chooses_on_the_cut_and_scores_the_test_once(data: Path, kept: str) -> None:
     small = {"factors": 16, "max_length": 8, "batch_size": 16, "dropout": 0.0, "epochs": 40}
-    choices = [{**small, **ml1m_last.STOPPED, "learning_rate": rate} for rate in (1e-6, 0.01)]
-    row = ml1m_last.last(str(data), "sasrec", json.dumps(choices), 0, 0)
-    chosen = json.loads(row["settings"])
-    assert chosen["learning_rate"] == 0.01
-    assert 1 < chosen["epochs"] <= 40
-    assert "patience" not in chosen
-    assert row["users"] == 60
+    grid = [{**small, **ml1m_last.STOPPED, "epochs": 40, "learning_rate": rate} for rate in (1e-6, 0.01)]
+    row = selection.validated("ml1m_last", str(data), kept, False, "sasrec", grid, 2)
+    settings = json.loads(row["settings"])
+    assert settings["learning_rate"] == 0.01
+    assert 1 < settings["epochs"] <= 40
+    assert not set(settings) & {"patience", "validation_users", "seed"}
     assert row["hit_rate@10"] >= row["ndcg@10"] > 0.9
-    few = ml1m_last.last(str(data), "sasrec", json.dumps(choices[::-1]), 0, 3)
-    assert json.loads(few["settings"]) == {**small, "learning_rate": 0.01, "epochs": 3}
-    row = ml1m_last.last(str(data), "ease", json.dumps([{"l2": 1e9}, {"l2": 5.0}]), 0, 0)
+    assert row["ndcg@10_sd"] >= 0
+    bench = Bench.of("ml1m_last", str(data), kept, False)
+    runs = [bench.trial("sasrec", {**settings, "seed": seed}, TEST) for seed in (0, 1)]
+    assert row["ndcg@10"] == pytest.approx(np.mean([run["ndcg@10"] for run in runs]))
+    row = selection.validated("ml1m_last", str(data), kept, False, "ease", [{"l2": 1e9}, {"l2": 5.0}], 1)
     assert json.loads(row["settings"]) == {"l2": 5.0}
-    row = ml1m_last.last(str(data), "popularity", json.dumps([{}]), 0, 0)
-    assert row["ndcg@10"] < 0.9
 
 
-def test_every_choice_is_one_its_recommender_takes() -> None:
-    for name, choices in ml1m_last.CHOICES.items():
-        for settings in choices:
-            ml1m_last.KINDS[name].config_class(**settings)
-        assert len({"patience" in settings for settings in choices}) == 1
+def test_a_fit_that_stops_lists_the_cut_without_having_learned_its_truth(data: Path, kept: str) -> None:
+    config = {"factors": 8, "max_length": 8, "epochs": 3, "patience": 3, "validation_users": 100}
+    bench = Bench.of("ml1m_last", str(data), kept, False)
+    found = bench.trial("sasrec", config, leave_last_out.CUT)
+    assert 1 <= found["epochs"] <= 3
+    # The same epochs on what lies before the truth of the cut: the same lists.
+    stopped = {"factors": 8, "max_length": 8, "epochs": found["epochs"]}
+    bench.trial("sasrec", stopped, leave_last_out.CUT)
+    lists = [bench.lists("sasrec", c, leave_last_out.CUT) for c in (config, stopped)]
+    assert np.array_equal(lists[0].rows, lists[1].rows)
+    assert np.array_equal(lists[0].scores, lists[1].scores, equal_nan=True)
+
+
+def test_the_blend_is_chosen_on_the_cut_and_told_against_the_best_single_row(data: Path, kept: str) -> None:
+    grids = {"sequential_ease": [{"l2": 1.0}], "popularity": [{}], "random": [{}]}
+    row = selection.blend("beauty", str(data), kept, False, grids, 1)
+    weights = json.loads(row["settings"])
+    assert sum(weights.values()) == pytest.approx(1, abs=0.01)
+    bench = Bench.of("beauty", str(data), kept, False)
+    singles = {name: bench.trial(name, grid[0], TEST)["ndcg@10"] for name, grid in grids.items()}
+    assert row["best"] == max(singles, key=singles.__getitem__)
+    assert row["gain"] == pytest.approx(row["ndcg@10"] - max(singles.values()))
+    assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+
+
+def test_the_categories_of_beauty_reach_those_who_read_labels(data: Path, kept: str) -> None:
+    bench = Bench.of("beauty", str(data), kept, False)
+    bench.trial("content_tags", {}, TEST)
+    listed = bench.lists("content_tags", {}, TEST)
+    stage = bench.stage(TEST)
+    categories = stage.train.catalogue.attributes["categories"].to_list()
+    assert {tuple(c) for c in categories} == {("0",), ("1",)}
+    assert (listed.rows[:, 0] >= 0).all()
+
+
+@pytest.mark.parametrize("table", [ml1m_last, ml1m_time, beauty])
+def test_every_recommender_has_its_row_and_every_choice_is_one_it_takes(table) -> None:
+    assert set(table.GRIDS) | set(table.SKIPPED) >= set(RECOMMENDERS)
+    assert not set(table.GRIDS) & set(table.SKIPPED)
+    for name, grid in table.GRIDS.items():
+        for settings in grid:
+            RECOMMENDERS[name].config_class(**settings)
+        assert len({"patience" in settings for settings in grid}) == 1

@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_series_equal
 
-from benchmarks import log, lookup, lookup_data
+from benchmarks import log, lookup, lookup_data, speed_work, speed_world
 from benchmarks.lookup_data import LookupConfig
 from benchmarks.profile_polars import polars_profiles
 from profiles.schema import TIME
@@ -27,6 +28,7 @@ Run = Callable[..., dict[str, dict[str, Any]]]
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """`quick(name, *options)` runs a benchmark as a person would and returns its rows by name."""
     folder = tmp_path_factory.mktemp("benchmarks")
+    (folder / "data").mkdir()
 
     def quick(name: str, *options: str) -> dict[str, dict[str, Any]]:
         command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", *options]
@@ -66,8 +68,14 @@ def test_profiles(quick: Run) -> None:
     assert peer["counted"] == peer["events"] == 20_000
     assert rows["polars"]["columns"] > rows["pandas"]["columns"] > 60
     assert rows["polars"]["users"] == rows["pandas"]["users"] == peer["users"] == 200
+    days = {name: rows.pop(name) for name in ("snapshot", "day")}
     for row in rows.values():
         sound(row, "seconds", "columns", "users")
+    for row in days.values():
+        sound(row, "seconds", "new_events")
+    assert days["snapshot"]["new_events"] == 20_000
+    assert 20 < days["day"]["new_events"] < 200
+    assert days["day"]["peer"] == "snapshot"
     ours = rows["full"]
     assert ours["peer"] == "duckdb_group_by"
     assert ours["seconds"] is None or ours["ratio"] == pytest.approx(peer["seconds"] / ours["seconds"])
@@ -99,6 +107,30 @@ def test_lookup(quick: Run) -> None:
         sound(row, "p50_ms", "p99_ms", "first_ms")
     for peer in ("profile_duckdb", "profile_polars", "history_duckdb", "history_polars"):
         assert rows[peer]["reads"] == 200
+
+
+def test_speed(quick: Run) -> None:
+    rows = quick("speed", "--rows", "topk,topk_faiss,live_ease,growth_ease_10m")
+    sound(rows["topk"], "seconds", "ratio")
+    assert rows["topk"]["ratio"] == pytest.approx(rows["topk"]["peer_seconds"] / rows["topk"]["seconds"])
+    assert rows["topk"]["equal_lists"] == 1
+    assert rows["topk_faiss"]["seconds"] > 0
+    assert rows["topk_faiss"]["ratio"] is None
+    assert "no folder is given where faiss may be installed" in rows["topk_faiss"]["reason"]
+    assert 0 < rows["live_ease"]["p50_ms"] <= rows["live_ease"]["p99_ms"]
+    assert rows["live_ease"]["listed"] == 20
+    sound(rows["growth_ease_10m"], "seconds")
+
+
+def test_the_peers_of_speed_do_the_same_work() -> None:
+    assert speed_work.implicit_item_knn("4000", 1)["equal_lists"] == 1
+    assert speed_work.pyg_lightgcn_step("4000", 1)["gradient_apart"] < 1e-5
+
+
+def test_what_is_fitted_to_answer_live_knows_every_item() -> None:
+    place = speed_world.world("3000")
+    done = speed_world.covering(place)
+    assert np.array_equal(np.unique(done.histories.items), np.arange(len(place.catalogue.items)))
 
 
 # The peers

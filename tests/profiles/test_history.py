@@ -76,6 +76,7 @@ def made(
     buffer: int = 10**9,
     before: History | None = None,
     catalogue: Sequence[str] = (),
+    link: Callable[[str], None] | None = None,
     **about: Any,
 ) -> History:
     """Build the history of rows (those after `before`), cut as told."""
@@ -91,7 +92,7 @@ def made(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(history, "PARTITION", partition)
         patch.setattr(history, "BUFFER", buffer)
-        return build(folder, scan, expected, items, about, before)
+        return build(folder, scan, expected, items, about, before, link)
 
 
 def expected_of(rows: Sequence[Row]) -> dict[str, list[Told]]:
@@ -137,8 +138,10 @@ def all_told(of: History) -> dict[str, list[Told]]:
     return found
 
 
-def refuse_anything_else(of: History, rows: Sequence[Row], catalogue: Sequence[str] = ()) -> None:
-    """Compare a history with the oracle, whole and one user at a time."""
+def refuse_anything_else(
+    of: History, rows: Sequence[Row], catalogue: Sequence[str] = (), before: History | None = None
+) -> None:
+    """Compare a history with the oracle, whole and one user at a time; codes go on from those of before."""
     expected = expected_of(rows)
     assert all_told(of) == expected
     fresh = History(of.folder)
@@ -149,8 +152,12 @@ def refuse_anything_else(of: History, rows: Sequence[Row], catalogue: Sequence[s
         assert told(fresh, found) == events
     for user in [*NOBODY, *USERS]:
         assert (fresh.of_user(user) is not None) == (user in expected)
-    assert of.item_ids.to_list() == sorted({r["item_id"] for r in rows} - {None} | set(catalogue))
-    assert of.event_types == tuple(sorted({r["event_type"] for r in rows}))
+    items = before.item_ids.to_list() if before else []
+    assert of.item_ids.to_list() == items + sorted(
+        {r["item_id"] for r in rows} - {None, *items} | {*catalogue}
+    )
+    types = before.event_types if before else ()
+    assert of.event_types == (*types, *sorted({r["event_type"] for r in rows}.difference(types)))
     facts = {name: of.facts[name] for name in ("events", "users", "items")}
     assert facts == {"events": len(rows), "users": len(expected), "items": len(of.item_ids)}
     numbers = range(of.partitions)
@@ -179,10 +186,30 @@ def test_a_history_grows_by_what_is_new(steps: list[tuple[list[Row], dict[str, i
         before, rows, partitions = None, [], 0
         for number, (more, cut) in enumerate(steps):
             rows += more
-            before = made(Path(folder) / str(number), more, before=before, **cut)
-            assert before.partitions >= partitions
-            partitions = before.partitions
-            refuse_anything_else(before, rows)
+            found = made(Path(folder) / str(number), more, before=before, **cut)
+            assert found.partitions >= partitions
+            partitions = found.partitions
+            refuse_anything_else(found, rows, before=before)
+            before = found
+
+
+def test_a_partition_without_new_events_is_the_same_file(tmp_path: Path) -> None:
+    """Whatever items and types come elsewhere; a late event counts as new."""
+    rows = [row(f"u{n % 40}", n, f"i{n % 7}") for n in range(390)]
+    before = made(tmp_path / "0", rows, partition=50)
+    more = [row("u7", 3, "a new item", "a new type", value=2.0), row("u7", 900, "a new item")]
+
+    def link(name: str) -> None:
+        (tmp_path / "1" / name).hardlink_to(before.folder / name)
+
+    found = made(tmp_path / "1", more, partition=50, before=before, link=link)
+    refuse_anything_else(found, rows + more, before=before)
+    assert found.partitions == before.partitions == 8
+    changed = [p.name for p in found.folder.iterdir() if not p.samefile(before.folder / p.name)]
+    number = next(n for n in range(8) if "u7" in before.users(n)["user_id"])
+    assert {*changed} == {
+        "facts.json", "items.arrow", f"events-{number:04}.arrow", f"users-{number:04}.arrow"
+    }  # fmt: skip
 
 
 def test_partitions_follow_the_log_as_it_grows(tmp_path: Path) -> None:

@@ -13,18 +13,20 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from profiles import manifest
-from profiles.features import FeaturesConfig, history, profile_build
+from profiles.features import FeaturesConfig, history
 from profiles.features.context import Context
 from profiles.interactions import InteractionsConfig
 from profiles.schema import EVENTS, ITEMS, USERS, ContractError
-from profiles.snapshot import FRAMES, Snapshot, build, newest_history
+from profiles.snapshot import FRAMES, Snapshot, build, built_upon
 from profiles.store.sqlite import SQLiteStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 WEIGHTS = InteractionsConfig(weights={"view": 1, "buy": 2.5, "rating": 1}, minimum_value={"rating": 3})
+OTHER_WEIGHTS = InteractionsConfig(weights={"view": 2, "rare": 1})
 FEATURES = FeaturesConfig(
     windows_days=(1, 9, 40), half_life_days=11, spend_types=("buy",), conversions=(("view", "buy"),),
     affinities=3, last_items=4, price_bands=3, audience=("town",), consents=("mail",),
@@ -69,6 +71,9 @@ CHUNK = st.fixed_dictionaries(
         "users": st.lists(USER, max_size=2, unique_by=lambda row: str(row["user_id"])),
         "at": st.sampled_from([None, None, 20.25, 60.0, 100.0]),
         "seal": st.booleans(),
+        "erase": st.sampled_from([None, None, None, None, "ann", "zoe"]),
+        "retain": st.sampled_from([None, None, None, None, -3000.0, 15.0]),  # days before which all goes
+        "weights": st.sampled_from([WEIGHTS, WEIGHTS, OTHER_WEIGHTS]),
     }
 )
 
@@ -88,8 +93,10 @@ def frame(rows: Sequence[Row], first: int = 0) -> pl.DataFrame:
     return EVENTS.conform(pl.DataFrame(ready, schema=EVENTS.schema))
 
 
-def built(store: SQLiteStore, root: Path, at: float | None = None) -> Snapshot:
-    return build(store, root, WEIGHTS, FEATURES, None if at is None else START + at * DAY)
+def built(
+    store: SQLiteStore, root: Path, at: float | None = None, weights: InteractionsConfig = WEIGHTS
+) -> Snapshot:
+    return build(store, root, weights, FEATURES, None if at is None else START + at * DAY)
 
 
 def same(found: Any, expected: Any, at: str = "") -> None:
@@ -140,8 +147,9 @@ def refuse_differences(found: Snapshot, expected: Snapshot) -> None:
         one, other = found.history.of_user(user), expected.history.of_user(user)
         assert one is not None
         assert other is not None
-        for name in ("item", "kind", "time", "value", "marks", "session"):
+        for name in ("time", "value", "marks", "session"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert_frame_equal(found.history.past(user), expected.history.past(user))
 
 
 def put(store: SQLiteStore, items: Sequence[Row], users: Sequence[Row]) -> None:
@@ -157,37 +165,48 @@ LATE = [event("ann", "a", -4000.0, "rare"), event("new", "new", 3.0, "gift", val
 PLAIN = [event("ann", "a", 30.0), event("bob", "b", 31.0, "buy", value=2.0, text="red tea")]
 
 
-@settings(max_examples=12)
-@given(st.lists(CHUNK, min_size=2, max_size=3), st.sampled_from([3, 9, 10**6]), st.sampled_from([0, 10**9]))
-@example(
-    [
-        {"events": PLAIN, "items": [], "users": [], "at": None, "seal": False},
-        {"events": LATE, "items": [], "users": [], "at": None, "seal": True},
-        {"events": [], "items": [], "users": [], "at": 10.0, "seal": False},
-    ],
-    10**6,
-    10**9,
-)
+def chunk(events: Sequence[Row], **rest: Any) -> Row:
+    nothing = dict.fromkeys(("at", "erase", "retain")) | {"items": [], "users": [], "seal": False}
+    return nothing | {"weights": WEIGHTS, "events": events} | rest
+
+
+@settings(max_examples=8)
+@given(st.lists(CHUNK, min_size=2, max_size=4), st.sampled_from([3, 9, 10**6]), st.sampled_from([0, 10**9]))
+@example([chunk(PLAIN), chunk(LATE, seal=True), chunk([], at=10.0)], 10**6, 10**9)
+@example([chunk(PLAIN * 3 + LATE), chunk(LATE[:1], weights=OTHER_WEIGHTS), chunk(LATE[1:])], 10**6, 10**9)
+@example([chunk(PLAIN * 3, at=30.5), chunk(LATE, at=30.5), chunk([]), chunk(PLAIN, at=30.0)], 10**6, 10**9)
+@example([chunk(PLAIN * 3), chunk(LATE, erase="ann"), chunk(PLAIN), chunk([], retain=31.0)], 10**6, 10**9)
 def test_it_equals_a_build_of_everything(chunks: list[Row], partition: int, buffer: int) -> None:
-    """Late events, new items, types and users, a catalogue that changes, moments before and behind."""
+    """Late events, new items, types and users, a catalogue that changes, moments before and behind.
+
+    Events that are erased or not retained, and weights that change.
+    """
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(history, "PARTITION", partition)
         patch.setattr(history, "BUFFER", buffer)
-        patch.setattr(profile_build, "BLOCK", 5)
-        root, store, count, began = Path(folder), SQLiteStore(Path(folder) / "events.db"), 0, 10**9
+        root, store, count = Path(folder), SQLiteStore(Path(folder) / "events.db"), 0
+        there: list[Row] = []
         for number, chunk in enumerate(chunks):
             store.append(frame(chunk["events"], count))
             count += len(chunk["events"])
+            there += chunk["events"]
             put(store, chunk["items"], chunk["users"])
             if chunk["seal"]:
                 store.seal(keep=3)
-            began = min([began, *(e["days"] for e in chunk["events"])])
-            if not count or (chunk["at"] is not None and chunk["at"] < began):
+            if chunk["erase"]:
+                store.erase([chunk["erase"]])
+                there = [row for row in there if row["user_id"] != chunk["erase"]]
+            if chunk["retain"] is not None:
+                store.retain(START + chunk["retain"] * DAY)
+                there = [row for row in there if row["days"] >= chunk["retain"]]
+            given = chunk["at"], chunk["weights"]
+            if not any(chunk["at"] is None or row["days"] <= chunk["at"] for row in there):
                 with pytest.raises(ContractError, match=r"the log is empty|no event is as old"):
-                    built(store, root / "grown", chunk["at"])
+                    built(store, root / "grown", *given)
                 continue
-            grown = built(store, root / "grown", chunk["at"])
-            refuse_differences(grown, built(store, root / f"whole {number}", chunk["at"]))
+            grown = built(store, root / "grown", *given)
+            manifest.verify(grown.folder)
+            refuse_differences(grown, built(store, root / f"whole {number}", *given))
         store.close()
 
 
@@ -236,6 +255,9 @@ class Spied:
         wanted = history.READ, ("user_id",)
         return [(first, last) for first, last, columns in self.scans if columns in wanted]
 
+    def for_the_frames(self) -> list[tuple[int, int]]:
+        return [(first, last) for first, last, columns in self.scans if columns is None]
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> SQLiteStore:
@@ -250,12 +272,17 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "snapshots"
 
 
+def spied(store: SQLiteStore, root: Path, at: float | None = None) -> Spied:
+    """Build, and return how the log was read."""
+    found: Any = Spied(store)
+    built(found, root, at)
+    told: Spied = found
+    return told
+
+
 def reads(store: SQLiteStore, root: Path) -> list[tuple[int, int]]:
     """Build, and return what was read of the log for the history: everything or what is new."""
-    spied: Any = Spied(store)
-    built(spied, root)
-    found: list[tuple[int, int]] = spied.for_the_history()
-    return found
+    return spied(store, root).for_the_history()
 
 
 WHOLE = [(0, 4), (0, 4)]
@@ -274,20 +301,91 @@ def test_only_what_is_new_is_read_for_the_history(store: SQLiteStore, root: Path
     put(store, [{"item_id": "a", "title": "Kettle"}], [])  # the catalogue changed, the log did not
     assert reads(store, root) == [(4, 4)]
     store.append(frame([event("eve", "e", 50.0)], 4))
-    shutil.rmtree(newest_history(root, store, 4, 0).folder.parent)  # type: ignore[union-attr]
+    shutil.rmtree(built_upon(root, store, 4, 0).folder)  # type: ignore[union-attr]
     assert reads(store, root) == [(4, 5), (4, 5)]  # the other of this watermark
 
 
-def test_the_newest_history_is_built_upon(store: SQLiteStore, root: Path) -> None:
-    built(store, root)
-    old = newest_history(root, store, 2, 0)
-    assert old is not None
+def test_the_newest_snapshot_is_built_upon(store: SQLiteStore, root: Path) -> None:
+    old = built(store, root)
     grow(store)
-    newest = built(store, root)
-    for watermark, expected in ((1, None), (2, old), (3, old), (4, newest.history), (9, newest.history)):
-        assert newest_history(root, store, watermark, 0) == expected
-    assert newest_history(root, store, 9, 1) is None
-    assert newest_history(root / "nowhere", store, 9, 0) is None
+    past, newest = built(store, root, 30.0), built(store, root)
+    for watermark, expected in ((1, None), (2, old), (3, old), (4, newest), (9, newest)):
+        found = built_upon(root, store, watermark, 0)
+        assert (found and found.folder) == (expected and expected.folder)
+    assert built_upon(root, store, 9, 1) is None
+    assert built_upon(root / "nowhere", store, 9, 0) is None
+    shutil.rmtree(newest.folder)
+    found = built_upon(root, store, 4, 0)
+    assert found is not None
+    assert found.folder == past.folder
+
+
+def inodes(snapshot: Snapshot) -> dict[str, int]:
+    """Return the files that hold the log and where they are on the disk."""
+    paths = (p for name in ("events", "interactions", "texts") for p in (snapshot.folder / name).iterdir())
+    return {str(p.relative_to(snapshot.folder)): p.stat().st_ino for p in paths if p.stem.isdigit()}
+
+
+def test_parts_of_the_log_are_linked_until_as_many_events_follow(store: SQLiteStore, root: Path) -> None:
+    """As the digits of a binary number: after n days of one event there are as many parts as n has ones."""
+    store.append(frame([event("ann", "a", 30.0) for _ in range(6)], 2))
+    before, parts = inodes(built(store, root)), []
+    for day in range(1, 9):
+        store.append(frame([event("eve", "e", 40.0 + day)], 7 + day))
+        found = spied(store, root)
+        origin = built_upon(root, store, 8 + day, 0)
+        assert origin is not None
+        now = inodes(Snapshot(origin.folder))
+        kept = [name for name in now if now[name] == before.get(name)]
+        parts.append((len(now) // 3, len(kept) // 3, found.for_the_frames()[0]))
+        before = now
+    assert parts == [
+        (2, 1, (8, 9)), (2, 1, (8, 10)), (3, 2, (10, 11)), (2, 1, (8, 12)), (3, 2, (12, 13)),
+        (3, 2, (12, 14)), (4, 3, (14, 15)), (1, 0, (0, 16)),
+    ]  # fmt: skip
+
+
+def test_partitions_of_the_history_without_new_events_are_linked(
+    store: SQLiteStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PARTITION", 8)
+    store.append(frame([event(f"u{n % 20}", "b", n / 2) for n in range(60)], 2))
+    before = built(store, root)
+    store.append(frame([event("u7", "a", 0.25, "new type")], 62))
+    after = built(store, root)
+    names = [p.name for p in (after.folder / "history").glob("*-*.arrow")]
+    same = [n for n in names if (after.folder / "history" / n).samefile(before.folder / "history" / n)]
+    assert before.history.partitions == after.history.partitions == 8
+    assert len(same) == len(names) - 2
+    assert all(after.about["files"][f"history/{n}"] == before.about["files"][f"history/{n}"] for n in same)
+
+
+def test_parts_that_do_not_serve_a_moment_are_read_again(store: SQLiteStore, root: Path) -> None:
+    """Built for day 30: what happened on day 31 was left out. Late events are read with what is new."""
+    store.append(frame([event("ann", "a", 1.0) for _ in range(6)], 2))
+    assert spied(store, root, 30.0).for_the_frames() == [(0, 8), (0, 8)]  # hashed and written
+    assert spied(store, root, 30.5).for_the_frames() == []  # no event came between
+    assert spied(store, root).for_the_frames() == [(0, 8), (0, 8)]
+    store.append(frame(LATE, 8))
+    assert spied(store, root).for_the_frames() == [(8, 10), (8, 10)]
+    assert spied(store, root, 30.0).for_the_frames() == [(0, 10), (0, 10)]
+    assert spied(store, root, 99.0).for_the_frames() == []
+
+
+def test_where_files_cannot_be_linked_they_are_copied(
+    store: SQLiteStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError
+
+    store.append(frame([event("ann", "a", 1.0) for _ in range(6)], 2))
+    before = built(store, root)
+    store.append(frame(LATE, 8))
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    after = built(store, root)
+    manifest.verify(after.folder)
+    assert inodes(before).keys() < inodes(after).keys()
+    assert not {*inodes(before).values()} & {*inodes(after).values()}
 
 
 def test_after_an_erasure_nothing_old_is_used(store: SQLiteStore, root: Path) -> None:
@@ -331,12 +429,20 @@ def test_a_log_that_went_another_way_after_a_restore(store: SQLiteStore, root: P
 
 
 @pytest.mark.parametrize(
-    "name", ["facts.json", "items.arrow", "users-0000.arrow", "events-0000.arrow", "../manifest.json"]
+    "name",
+    [
+        *(
+            f"history/{name}"
+            for name in ("facts.json", "items.arrow", "users-0000.arrow", "events-0000.arrow")
+        ),
+        *(f"{name}/0000.parquet" for name in ("events", "interactions", "texts")),
+        *("log.json", "manifest.json"),
+    ],
 )
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing", "empty"])
 def test_a_damaged_history_is_passed_over(name: str, damage: str, store: SQLiteStore, root: Path) -> None:
     first = built(store, root)
-    path = first.folder / "history" / name
+    path = first.folder / name
     content = path.read_bytes()
     half = len(content) // 2
     if damage == "missing":
@@ -345,8 +451,7 @@ def test_a_damaged_history_is_passed_over(name: str, damage: str, store: SQLiteS
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         path.write_bytes({"flip": flipped, "cut": content[:half], "empty": b""}[damage])
     grow(store)
-    whole = damage != "flip" or name != "../manifest.json"  # a manifest read as JSON may still tell
-    assert reads(store, root) in ([WHOLE] if whole else [WHOLE, NEW])
+    assert reads(store, root) == WHOLE
     for path in root.iterdir():
         if path != first.folder:
             manifest.verify(path)
@@ -361,13 +466,30 @@ def test_a_file_too_many_makes_a_history_doubtful(store: SQLiteStore, root: Path
 @pytest.mark.parametrize("change", [{"polars": "1.0"}, {"format": 0}, {"log": "x"}, {"revision": 7}])
 def test_a_history_another_program_wrote_is_not_used(change: Row, store: SQLiteStore, root: Path) -> None:
     snapshot = built(store, root)
-    path, sealed = snapshot.folder / "history" / "facts.json", snapshot.folder / "manifest.json"
+    path = snapshot.folder / "history" / "facts.json"
     path.write_text(json.dumps(snapshot.history.facts | change))
-    about = manifest.read(snapshot.folder)
-    about["files"]["history/facts.json"] = manifest.sha256(path)
-    sealed.write_text(json.dumps(about))
+    reseal(snapshot)
     grow(store)
     assert reads(store, root) == WHOLE
+
+
+def test_parts_another_program_wrote_are_not_used(store: SQLiteStore, root: Path) -> None:
+    store.append(frame(PLAIN * 3, 2))
+    snapshot = built(store, root)
+    path = snapshot.folder / "log.json"
+    path.write_text(path.read_text().replace(f'"{pl.__version__}"', '"1.0"'))
+    reseal(snapshot)
+    store.append(frame(LATE, 8))
+    found = spied(store, root)
+    assert found.for_the_frames() == [(0, 10), (0, 10)]
+    assert found.for_the_history() == [(8, 10), (8, 10)]
+
+
+def reseal(snapshot: Snapshot) -> None:
+    """Seal a folder that was written to as if it had been made so."""
+    about = {name: value for name, value in snapshot.about.items() if name not in ("files", manifest.SEAL)}
+    (snapshot.folder / manifest.MANIFEST).unlink()
+    manifest._seal(snapshot.folder, about, {})
 
 
 def test_half_built_folders_are_not_looked_into(store: SQLiteStore, root: Path) -> None:

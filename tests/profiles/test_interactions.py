@@ -90,6 +90,8 @@ def test_no_events_no_interactions(config: InteractionsConfig) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         InteractionsConfig(weights={"view": -1})
+    with pytest.raises(ValidationError, match="less than or equal to"):
+        InteractionsConfig(weights={"view": float("inf")})
     with pytest.raises(ValidationError, match="Extra inputs"):
         InteractionsConfig.model_validate({"weight": {}})
 

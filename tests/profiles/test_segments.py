@@ -131,13 +131,35 @@ def test_ids_are_found_with_their_digest(hashes: str, tmp_path: Path, request: p
     whole = pl.concat(frames)
     digests = dict(zip(whole["event_id"], event_digest(whole), strict=True))
     asked = [*whole["event_id"], *(f"x{n}" for n in range(30)), "e1", "e1", ""]
-    assert segments.find(held, asked) == digests
-    assert segments.find(held, asked[5:6]) == {asked[5]: digests[asked[5]]}
-    assert segments.find(held, ["x"]) == segments.find(held, []) == segments.find([], asked) == {}
+    other = [*digests.values()][1:] + [next(iter(digests.values()))] * 34  # what came with them is not held
+    same = [digests.get(name, other[0]) for name in asked]
+    mixed = [*same[:20], *other[20:]]
+    for sent in (same, other, mixed):
+        assert segments.find(held, asked, sent) == digests
+        assert segments.find(held, asked[5:6], sent[5:6]) == {asked[5]: digests[asked[5]]}
+    assert segments.find(held, ["x"], other[:1]) == segments.find(held, [], []) == {}
+    assert segments.find([], asked, same) == {}
     seq = whole["seq"][30]
     hidden = kept(whole, "events", [Removal(seq, 0, users=("u3",))])
     assert 0 < len(hidden) < len(whole)
-    assert set(segments.find(held, asked, [Removal(seq, 0, users=("u3",))])) == set(hidden["event_id"])
+    assert set(segments.find(held, asked, same, [Removal(seq, 0, users=("u3",))])) == set(hidden["event_id"])
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_sent_again_is_known_without_reading_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = parts()
+    segments, held = sealed(tmp_path, frames)
+    whole = pl.concat(frames)
+    ids, digests = whole["event_id"].to_list(), event_digest(whole).to_list()
+    read: list[int] = []
+    rows_of = Segments._rows
+    monkeypatch.setattr(Segments, "_rows", lambda *given: read.append(len(given[2])) or rows_of(*given))
+    assert segments.find(held, ids, digests) == dict(zip(ids, digests, strict=True))
+    assert not read
+    assert segments.find(held, ids, [*digests[:7], "0" * 32, *digests[8:]])[ids[7]] == digests[7]
+    assert read == [1]
 
 
 @pytest.mark.usefixtures("small")
@@ -240,7 +262,7 @@ def damage(path: Path) -> None:
 
 USES: dict[str, Callable[[Segments, Segment], object]] = {  # the file is what this needs
     "part.parquet": lambda segments, segment: list(segments.read(segment)),
-    "ids.npy": lambda segments, segment: segments.find([segment], ["e1"]),
+    "ids.npy": lambda segments, segment: segments.find([segment], ["e1"], [""]),
     "users.npy": lambda segments, segment: segments.latest([segment], "u1", 1, 2**62),
     "manifest.json": lambda segments, segment: list(segments.read(segment)),
 }
@@ -310,7 +332,7 @@ def test_a_replaced_segment_is_told_from_a_damaged_one(
 def test_sweeping_leaves_what_is_registered(tmp_path: Path) -> None:
     segments, held = sealed(tmp_path, parts())
     (tmp_path / "segments" / f".{held[0].name}-abcd").mkdir()
-    segments.find(held, ["e1"])
+    segments.find(held, ["e1"], [""])
     segments.sweep({held[1].name})
     assert [path.name for path in (tmp_path / "segments").iterdir()] == [held[1].name]
     assert len(pl.concat(segments.read(held[1]))) == held[1].rows

@@ -103,7 +103,7 @@ def test_the_manifest_says_what_is_in_it(store: SQLiteStore, root: Path) -> None
     snapshot = built(store, root, progress=progress)
     about = manifest.verify(snapshot.folder)
     assert snapshot.about == about
-    assert {n: v for n, v in about.items() if n not in ("files", "seal")} == {
+    assert {n: v for n, v in about.items() if n not in ("files", "seal", "catalogue")} == {
         "as_of": "2024-01-06T00:00:00+00:00",
         "watermark": 5,
         "revision": 0,
@@ -114,8 +114,9 @@ def test_the_manifest_says_what_is_in_it(store: SQLiteStore, root: Path) -> None
         "interactions": WEIGHTS.model_dump(mode="json"),
         "features": FEATURES.model_dump(mode="json"),
     }
-    tables = ("events", "items", "users", "interactions", "texts")
+    tables = ("items", "users", "events/0000", "interactions/0000", "texts/0000", "texts/items")
     assert set(about["files"]) == {
+        "log.json",
         *(f"{name}.parquet" for name in tables),
         *("user_profiles.arrow", "item_profiles.arrow"),
         *(f"context/{name}" for name in ("items.arrow", "values.arrow", "terms.arrow", "facts.json")),

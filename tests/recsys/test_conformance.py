@@ -4,6 +4,7 @@ Worlds are small and the answers known. Where a recommender cannot meet a test a
 in a table here with the reason.
 """
 
+import copy
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from profiles.schema import ContractError
-from recsys.dataset import Catalogue, Dataset
+from recsys.dataset import Catalogue, Dataset, Histories, Vocabulary
 from recsys.models import RECOMMENDERS, load
 from recsys.recommender import BLOCK, NotApplicableError, Recommender
 from recsys.schema import RECOMMENDATIONS
@@ -28,15 +29,15 @@ ROOT = Path(__file__).parents[2]
 
 # Settings for these small worlds, so that gradients take a moment; what is promised holds at any of them.
 QUICK: dict[str, dict[str, Any]] = {
-    "bert4rec": {"factors": 8, "epochs": 2},
-    "caser": {"factors": 8, "epochs": 2},
+    "bert4rec": {"factors": 8, "epochs": 2, "update_epochs": 2},
+    "caser": {"factors": 8, "epochs": 2, "update_epochs": 2},
     "bpr": {"factors": 8, "iterations": 5},
-    "graph_content": {"factors": 8, "epochs": 2},
-    "lightgcn": {"factors": 8, "epochs": 2},
-    "mult_vae": {"hidden": 12, "latent": 4, "epochs": 2},
-    "simplex": {"factors": 8, "epochs": 2},
-    "gru4rec": {"factors": 8, "epochs": 2},
-    "sasrec": {"factors": 8, "epochs": 2},
+    "graph_content": {"factors": 8, "epochs": 2, "update_epochs": 2},
+    "lightgcn": {"factors": 8, "epochs": 2, "update_epochs": 2},
+    "mult_vae": {"hidden": 12, "latent": 4, "epochs": 2, "update_epochs": 2},
+    "simplex": {"factors": 8, "epochs": 2, "update_epochs": 2},
+    "gru4rec": {"factors": 8, "epochs": 2, "update_epochs": 2},
+    "sasrec": {"factors": 8, "epochs": 2, "update_epochs": 2},
 }
 # Settings for the world of two tastes only.
 SMALL: dict[str, dict[str, Any]] = {
@@ -71,8 +72,9 @@ KNOWS_UNTOUCHED = {
 COUNTS_REPEATS = {
     "popularity": "counts interactions, not pairs, so a repeat is meant to matter",
     "category_popularity": "counts interactions, not pairs, so a repeat is meant to matter",
-    "sequential_ease": "an item stands at its newest place, and a repeat moves it there",
 }
+
+MILLION = 1_000_000
 
 every = pytest.mark.parametrize("name", sorted(RECOMMENDERS))
 
@@ -351,22 +353,43 @@ def test_items_nobody_touched_say_nothing_but_by_their_text(name, fitted, lopsid
         assert same(scores[0], scores[1])
 
 
+@pytest.fixture(scope="module")
+def flood(lopsided):
+    """The lopsided world with its first row a million times more, and a history and one as flooded."""
+    often = replace(lopsided, log=pl.concat([lopsided.log, lopsided.log[np.zeros(MILLION, np.int64)]]))
+    asked = lopsided.ask({"u": ["i00", "i03"]})
+    histories = asked.histories
+    repeated = Histories(
+        histories.offsets + np.array([0, MILLION]),
+        np.insert(histories.items, 0, np.full(MILLION, histories.items[0])),
+        np.insert(histories.weights, 0, np.ones(MILLION)),
+        np.insert(histories.times, 0, np.full(MILLION, histories.times[0])),
+    )
+    return often, asked, replace(asked, histories=repeated)
+
+
 @every
-def test_a_hundred_thousand_repeats(name, lopsided, world_of):
-    times = 100_000
-    rows = [(u, i, 1.0, 1.0) for u, i in lopsided.log.select("user_id", "item_id").iter_rows()]
-    once, often = world_of(rows, extra=["i12"]), world_of([*rows, *[rows[0]] * times], extra=["i12"])
-    few, many = fit(name, once), fit(name, often)
-    asked = once.ask({"u": ["i00", "i03"]})
-    repeated = once.ask({"u": [*["i00"] * times, "i03"]})
+def test_a_million_repeats(name, fitted, lopsided, flood):
+    often, asked, repeated = flood
+    few, many = fitted(name, "lopsided"), fit(name, often)
     for model in (few, many):
         scores = model.score(repeated)
         assert not np.isinf(scores).any()
-        assert model.rank(repeated, 5, once.catalogue).lengths[0] > 0
+        assert model.rank(repeated, 5, lopsided.catalogue).lengths[0] > 0
         if name not in COUNTS_REPEATS:  # binary: a pair is a pair, at fit as in a query
             assert same(scores, few.score(asked))
     if name in COUNTS_REPEATS:
         assert not same(many.score(asked), few.score(asked))
+
+
+@every
+def test_a_million_repeats_summed_up(name, flood):
+    often, asked, repeated = flood
+    model = fit(name, often, repeats="sum")
+    for queries in (asked, repeated):
+        scores = model.score(queries)
+        assert not np.isinf(scores).any()
+        assert model.rank(queries, 5, often.catalogue).lengths[0] > 0
 
 
 @every
@@ -400,6 +423,44 @@ def test_the_smallest_worlds(name, rows, extra, world_of):
 
 
 # Data that does not serve
+
+
+@every
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_is_refused(name, fitted, lopsided, weight):
+    wrong = lopsided.log.with_columns(
+        weight=pl.when(pl.int_range(pl.len()) == 4).then(pl.lit(weight, pl.Float32)).otherwise("weight")
+    )
+    user, item = lopsided.log.row(4)[:2]
+    said = f"1 interactions have a weight that is no finite number, .* of user '{user}' and item '{item}'"
+    with pytest.raises(ContractError, match=said):
+        make(name).fit(replace(lopsided, log=wrong).train)
+    with pytest.raises(ContractError, match=said):
+        fitted(name, "lopsided").score(replace(lopsided, log=wrong).queries())
+
+
+@every
+def test_a_negative_weight_says_nothing_for_its_item(name, fitted, lopsided, log_of, tmp_path):
+    disliked = log_of([("u00", "i10", 1.0, -1.0), ("new", "i00", 2.0, -3.0), ("u01", "i09", 3.0, -0.1)])
+    world = replace(lopsided, log=pl.concat([lopsided.log, disliked]))
+    model = fitted(name, "lopsided")
+    assert state(fit(name, world), tmp_path / "one", name) == state(model, tmp_path / "two", name)
+    queries = world.queries()
+    place = list(queries.ids).index("new")
+    nobody = lopsided.ask({"nobody": []})
+    assert same(model.score(queries)[place], model.score(nobody)[0])
+    listed = model.recommend(queries, 14, world.catalogue, name)
+    assert ("new", "i00") not in set(listed.select("user_id", "item_id").iter_rows())  # it is still seen
+
+
+@every
+def test_unknown_items_are_left_out_of_a_fit(name, fitted, lopsided, log_of, tmp_path):
+    unknown = log_of([("stranger", "no such item", 1.0, 1.0), ("u00", "nor this", 2.0, 1.0)])
+    world = replace(lopsided, log=pl.concat([lopsided.log, unknown]))
+    model, sound = fit(name, world), fitted(name, "lopsided")
+    assert state(model, tmp_path / "model", name) == state(sound, tmp_path / "sound", name)
+    with pytest.raises(ContractError, match="no interactions to learn from"):
+        make(name).fit(replace(lopsided, log=unknown).train)
 
 
 @every
@@ -444,9 +505,14 @@ def test_a_personal_list_starts_with_the_rest_of_ones_taste(name, two_tastes):
         pytest.skip("not personal, and says so")
     if name in FOLLOWS_ORDER:
         pytest.skip(FOLLOWS_ORDER[name])
-    items = set(two_tastes.catalogue.items.ids)
-    listed = model.recommend(two_tastes.queries(), 15, two_tastes.catalogue, name)
-    for user, done in two_tastes.log.group_by("user_id").agg("item_id").iter_rows():
+    assert_tastes(model, two_tastes)
+
+
+def assert_tastes(model: Recommender, world) -> None:
+    """Each list of the world of two tastes begins with the rest of the user's own."""
+    items = set(world.catalogue.items.ids)
+    listed = model.recommend(world.queries(), 15, world.catalogue, "any")
+    for user, done in world.log.group_by("user_id").agg("item_id").iter_rows():
         own = {i for i in items if i[0] == {"a": "p", "b": "q"}[user[0]]}
         missing = own - set(done)
         found = listed.filter(pl.col("user_id") == user)["item_id"].to_list()
@@ -479,6 +545,124 @@ def test_influence_adds_up_to_the_score(name, fitted, crowd):
         assert set(rows) <= set(query.histories.items)
         said = ~np.isnan(scores[row])
         np.testing.assert_allclose(parts.sum(axis=0)[said], scores[row][said], rtol=1e-4, atol=1e-7)
+
+
+# Updates
+
+STILL = {"learning_rate": 1e-12}  # an update that cannot move: it ends where it begins
+
+
+def updated(name, old, world, **config) -> Recommender:
+    """Return what becomes of a fitted recommender in another world; the one given stays as it is."""
+    model = copy.copy(old)
+    model.config = old.config.model_copy(update=config)
+    return model.update(world.train)
+
+
+def shelved(world, log: pl.DataFrame, items: pl.DataFrame):
+    """Return a world of another log and items, the rows of its catalogue in no order."""
+    made = Catalogue.of(items, log, world.as_of)
+    order = np.random.default_rng(1).permutation(len(made.items))
+    ids, start, stop = made.items.ids.gather(order), made.available_from[order], made.available_to[order]
+    catalogue = Catalogue(Vocabulary(ids), made.attributes[order], start, stop)
+    vectors = np.random.default_rng(2).normal(size=(len(order), 16)).astype(np.float32)
+    return replace(world, log=log, catalogue=catalogue, vectors=vectors)
+
+
+@pytest.fixture(scope="module")
+def news(items_of) -> pl.DataFrame:
+    """ITEMS that are new, and sort before all others."""
+    return items_of({"a0": (96.0, None)}, {"a0": ["a", "i0"]})
+
+
+@pytest.fixture(scope="module")
+def grown(crowd, log_of, news):
+    """The crowd later on: more events and users, a new item, and one that is gone."""
+    more = [(f"new{n}", f"i{(3 * n + k) % 40:02}", 91.0 + k, 1.0) for n in range(20) for k in range(4)]
+    more += [(f"u{n:03}", "a0", 96.0, 1.0) for n in range(0, 40, 3)]
+    more += [(f"u{n:03}", f"i{n % 7 + 20}", 97.0, 2.0) for n in range(30)]
+    log = pl.concat([crowd.log, log_of(more)]).filter(pl.col("item_id") != "i05")
+    items = crowd.catalogue.attributes.filter(pl.col("item_id") != "i05")
+    return shelved(crowd, log, pl.concat([items, news]))
+
+
+@every
+def test_an_update_says_of_the_same_items_what_a_fit_says(name, fitted, grown, tmp_path):
+    old, fresh = fitted(name, "crowd"), fit(name, grown)
+    before = state(old, tmp_path / "before", name)
+    model = updated(name, old, grown)
+    assert model.items.ids.equals(grown.catalogue.items.ids)
+    queries = grown.queries()
+    scores = model.score(queries)
+    assert scores.shape == (120, len(grown.catalogue.items))
+    assert same(np.isnan(scores), np.isnan(fresh.score(queries)))
+    assert not np.isinf(scores).any()
+    new = grown.catalogue.items.row("a0")
+    assert old.items.row("a0") < 0
+    assert not np.isnan(scores[:, new]).all()
+    assert "i05" not in set(model.recommend(queries, 50, grown.catalogue, name)["item_id"])
+    assert (state(model, tmp_path / "after", name) == state(fresh, tmp_path / "fresh", name)) is (
+        model.updates_exactly()
+    )
+    assert state(old, tmp_path / "again", name) == before  # a copy was updated, and shares nothing with it
+
+
+@every
+def test_a_loaded_model_updates_to_the_same_bits(name, fitted, grown, tmp_path):
+    old = fitted(name, "crowd")
+    old.save(tmp_path / "saved", name)
+    here, there = updated(name, old, grown), load(tmp_path / "saved").update(grown.train)
+    assert state(here, tmp_path / "here", name) == state(there, tmp_path / "there", name)
+    again = updated(name, there, grown)  # and so on
+    assert again.score(grown.queries()).shape == (120, len(grown.catalogue.items))
+
+
+@every
+def test_an_update_goes_on_from_what_each_item_was(name, fitted, crowd, news):
+    """Where nothing may move, items keep their scores, whatever rows they have now."""
+    old = fitted(name, "crowd")
+    if "learning_rate" not in type(old.config).model_fields:
+        pytest.skip("takes no steps")
+    world = shelved(crowd, crowd.log, pl.concat([crowd.catalogue.attributes, news]))
+    model = updated(name, old, world, **STILL)
+    there = model.score(world.queries(), model.items.rows(old.items.ids))
+    slack = {"bpr": 2e-3}.get(name, 1e-5)  # the map of bpr is fitted again
+    np.testing.assert_allclose(there, old.score(crowd.queries()), rtol=1e-3, atol=slack)
+
+
+@every
+def test_an_update_without_news_keeps_the_taste(name, two_tastes):
+    """Half of what there is to know, then all of it."""
+    half = replace(two_tastes, log=two_tastes.log.filter(pl.col("user_id").str.tail(1).is_in(list("01234"))))
+    model = fit(name, half, **SMALL.get(name, {}))
+    if not model.reads_history:
+        pytest.skip("not personal, and says so")
+    if name in FOLLOWS_ORDER:
+        pytest.skip(FOLLOWS_ORDER[name])
+    assert_tastes(model.update(two_tastes.train), two_tastes)
+    assert_tastes(model.update(two_tastes.train), two_tastes)
+
+
+@every
+def test_an_update_needs_something_to_go_on_from_and_something_to_learn(name, fitted, lopsided):
+    with pytest.raises(ContractError, match="nothing to go on from: fit or load"):
+        make(name).update(lopsided.train)
+    old = copy.copy(fitted(name, "lopsided"))
+    before = old.score(lopsided.queries())
+    with pytest.raises(ContractError, match="no interactions to learn from"):
+        old.update(replace(lopsided, log=lopsided.log.clear()).train)
+    assert same(old.score(lopsided.queries()), before)
+
+
+@every
+def test_an_update_to_another_catalogue_altogether_is_a_fit(name, fitted, crowd, world_of, tmp_path):
+    rows = [(f"u{n}", f"x{(n + k) % 9}", float(k), 1.0) for n in range(30) for k in range(4)]
+    other = world_of(rows, extra=["x9"], width=16)
+    model, fresh = updated(name, fitted(name, "crowd"), other), fit(name, other)
+    assert state(model, tmp_path / "model", name) == state(fresh, tmp_path / "fresh", name)
+    nothing_learned = world_of([("u", "x9", 1.0, 1.0)], extra=[f"x{n}" for n in range(9)], width=16)
+    model = fit(name, nothing_learned).update(other.train)
+    assert same(np.isnan(model.score(other.queries())), np.isnan(fresh.score(other.queries())))
 
 
 # Saving and loading

@@ -1,6 +1,7 @@
 """Ids as rows, histories, queries and the catalogue, against plain loops."""
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from math import log as ln
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.schema import ITEMS, ContractError, microseconds
+from profiles.schema import INTERACTIONS, ITEMS, TIME, ContractError, microseconds
 from recsys.dataset import ALWAYS, Catalogue, Dataset, Histories, Queries, Vocabulary
 
 STRANGE = [
@@ -144,15 +145,13 @@ def test_a_matrix_has_one_cell_a_pair(rows, repeats, log_of):
     assert np.array_equal(histories.weights, before)
 
 
-@given(rows=logs, start=st.integers(0, 4), size=st.integers(0, 4), pad=st.none() | st.integers(0, 3))
-def test_a_part_of_histories_is_those_rows_then_nothing(rows, start, size, pad, log_of):
+@given(rows=logs, start=st.integers(0, 4), size=st.integers(0, 4))
+def test_a_part_of_histories_is_those_rows(rows, start, size, log_of):
     stop = min(start + size, 4)
     whole = Histories.of(log_of(rows), Vocabulary(ids(USERS)), Vocabulary(ids(THINGS)))
-    part = whole.part(start, stop, None if pad is None else stop - start + pad)
-    assert len(part) == stop - start + (pad or 0)
-    expected = np.zeros((len(part), 5), np.float32)
-    expected[: stop - start] = whole.matrix(5, "sum").toarray()[start:stop]
-    assert np.array_equal(part.matrix(5, "sum").toarray(), expected)
+    part = whole.part(start, stop)
+    assert len(part) == stop - start
+    assert np.array_equal(part.matrix(5, "sum").toarray(), whole.matrix(5, "sum").toarray()[start:stop])
     assert part.times.tolist() == whole.times[(whole.rows >= start) & (whole.rows < stop)].tolist()
 
 
@@ -256,20 +255,39 @@ def test_blocks_are_the_queries_in_equal_sizes(size, lopsided):
     assert [i for place in places for i in range(place.start, place.stop)] == list(range(23))
     for place, block in zip(places, blocks, strict=True):
         held = place.stop - place.start
-        assert len(block) == len(block.ids) == len(block.at) == len(block.vectors) == size
-        assert len(block.histories) == len(block.seen) == size
+        assert held == min(size, 23 - place.start)
+        assert len(block) == len(block.histories) == len(block.seen) == held
         assert block.items == 14
-        assert list(block.ids[:held]) == users[place]
-        assert set(block.ids[held:]) <= {""}
-        assert block.at[:held].tolist() == list(range(23))[place]
-        assert np.array_equal(block.vectors[:held], vectors[place])
-        assert np.isnan(block.vectors[held:]).all()
-        expected = np.zeros((size, 14), np.float32)
-        expected[:held] = whole.matrix("sum").toarray()[place]
-        assert np.array_equal(block.matrix("sum").toarray(), expected)
-        assert block.seen.part(held, size).items.size == 0
+        assert list(block.ids) == users[place]
+        assert block.at.tolist() == list(range(23))[place]
+        assert np.array_equal(block.vectors, vectors[place])
+        assert np.array_equal(block.matrix("sum").toarray(), whole.matrix("sum").toarray()[place])
     nobody = Queries(3, [], Histories.empty(0), Histories.empty(0), np.zeros(0, np.int64))
     assert list(nobody.blocks(size)) == []
+
+
+@pytest.mark.parametrize("days", [[4, 4, 4, 4], [1, 9, 4, 20]])
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_what_is_barred_is_said_cell_by_cell(days, exclude_seen, log_of, at_day):
+    log = log_of([("u", "a", 1, 1), ("v", "b", 2, 1), ("v", "e", 2, 1), ("u", "e", 3, 0)])
+    times = {"available_from": [at_day(2), at_day(5)], "available_to": [at_day(5), at_day(15)]}
+    on_offer = pl.DataFrame({"item_id": ["c", "d"], **times}, schema_overrides=dict.fromkeys(times, TIME))
+    catalogue = Catalogue.of(ITEMS.conform(on_offer), log, at_day(10))
+    at = np.array([microseconds(at_day(day)) for day in days])
+    asked = catalogue.queries(["v", "nobody", "u", "x"], log, at)
+    allowed = catalogue.barred(asked, exclude_seen, np.array([1])).allowed
+    seen = [{1, 4}, set(), {0, 4}, set()]
+    for n, moment in enumerate(at):
+        for item in range(5):
+            open_ = catalogue.available_from[item] <= moment < catalogue.available_to[item]
+            gone = item == 1 or (exclude_seen and item in seen[n])
+            assert allowed[n, item] == (open_ and not gone), (n, item)
+
+
+def test_nobody_asks() -> None:
+    catalogue = Catalogue.of(ITEMS.empty(), INTERACTIONS.empty(), datetime(2026, 1, 1, tzinfo=UTC))
+    nobody = Queries(0, [], Histories.empty(0), Histories.empty(0), np.zeros(0, np.int64))
+    assert catalogue.barred(nobody).allowed.shape == (0, 0)
 
 
 # Dataset

@@ -108,6 +108,10 @@ def test_a_checkpoint_of_another_fit_is_left_alone_and_a_changed_one_refused(tmp
         training.train(regression(), config)
         training.train(regression(), config.model_copy(update={"epochs": 3}))
         assert len(list(tmp_path.iterdir())) == 2
+        elsewhere = regression()  # the same fit from other first weights, as an update is
+        torch.nn.init.constant_(elsewhere.module[1].weight, 0.5)
+        assert training.train(elsewhere, config).epochs == 2
+        assert len(list(tmp_path.iterdir())) == 3
         for file in tmp_path.glob("*/*/state.safetensors"):
             file.write_bytes(file.read_bytes()[:-1])
         with pytest.raises(ContractError, match="SHA-256 differs"):

@@ -298,6 +298,24 @@ def test_two_sources_that_know_different_users_both_get_weight() -> None:
     assert weights == {"even": 0.5, "odd": 0.5}
 
 
+def test_a_source_that_pays_in_a_small_share_only_is_found() -> None:
+    """`b` knows what `a` doubts, but overrules it where it is wrong unless its share is under 0.28."""
+    right, wrong = 1, 2
+    doubted = np.arange(40) < 10
+    a = Ranked(
+        np.where(doubted[:, None], [wrong, right, 3], [right, wrong, 3]).astype(np.int32),
+        np.where(doubted[:, None], [1.0, 0.9, 0.0], [1.0, 0.6, 0.0]).astype(np.float32),
+    )
+    b = Ranked(
+        np.where(doubted[:, None], [right, 4], [wrong, 4]).astype(np.int32),
+        np.tile(np.array([1, 0], np.float32), (40, 1)),
+    )
+    truth = [np.array([right], np.int32)] * 40
+    weights = fit_weights([({"a": a, "b": b}, truth)], None, 20)
+    assert weights == {"a": 0.75, "b": 0.25}
+    assert fit_weights([({"a": a, "b": b}, truth)], None, 3) == {"a": 1.0}
+
+
 def test_the_choice_is_deterministic_also_where_queries_are_drawn() -> None:
     rankings, truth = planted(queries=300)
     noisy = {name: rankings[name] for name in "xyz"}

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from profiles.schema import EXPOSURES, ContractError
+from profiles.schema import EVENTS, EXPOSURES, ContractError
 from serving.backup import backup, restore
 from serving.erasure import erase, retain
 from serving.pipeline import Pipeline
@@ -168,6 +168,21 @@ def test_nothing_is_left_of_who_was_erased(copied: tuple[Workspace, list[str]], 
         assert set(workspace.read("recommendations")["user_id"]) == set(others)
     else:
         assert workspace.releases.names() == before
+
+
+def test_nothing_is_left_in_files_that_snapshots_share(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, users = copied
+    row = {"user_id": users[9], "item_id": "i01", "event_type": "view", "timestamp": START}
+    later = [row | {"event_id": f"later {n}"} for n in range(3)]
+    workspace.store.append(EVENTS.conform(pl.DataFrame(later)))
+    Pipeline(workspace).run(("build",))
+    parts = [*workspace.folder.glob("snapshots/*/events/0000.parquet")]
+    assert len(parts) == 2
+    assert parts[0].samefile(parts[1])
+    assert len([name for name in holders(workspace.folder, users[:1]) if "events/0000" in name]) == 2
+    erase(workspace, users[:1], False, QUIET)
+    assert holders(workspace.folder, users[:1]) == set()
+    assert len([*workspace.folder.glob("snapshots/*")]) == 1
 
 
 def test_retrained_models_are_those_that_never_saw_them(

@@ -172,7 +172,7 @@ def test_event_weights_run_again_all_but_the_ingestion(config):
         ("rejected.parquet", "ingest"),
         ("snapshots/*", "build"),
         ("snapshots/*/manifest.json", "build"),
-        ("snapshots/*/interactions.parquet", "build"),
+        ("snapshots/*/interactions/0000.parquet", "build"),
         ("releases/[!a]*", "train"),
         ("releases/*/blend.json", "train"),
         ("releases/*/recommenders/*/state.safetensors", "train"),
@@ -196,12 +196,12 @@ def test_a_deleted_output_is_made_again(config, done, output, stage):
 
 
 def test_a_flipped_bit_in_a_snapshot_is_noticed_and_mended(config, done):
-    (place,) = (config.parent / "workspace").glob("snapshots/*/interactions.parquet")
+    (place,) = (config.parent / "workspace").glob("snapshots/*/interactions/0000.parquet")
     content = bytearray(place.read_bytes())
     content[len(content) // 2] ^= 4
     place.write_bytes(content)
     assert rerun(config) == ["build"]
-    (sound,) = (done.parent / "workspace").glob("snapshots/*/interactions.parquet")
+    (sound,) = (done.parent / "workspace").glob("snapshots/*/interactions/0000.parquet")
     assert place.read_bytes() == sound.read_bytes()
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from profiles.features import FeaturesConfig, history, profile_build
+from profiles.features import FeaturesConfig, history
 from profiles.features.context import Context
 from profiles.features.live import user_profile
 from profiles.features.profile_build import ProfileBuild
@@ -82,8 +82,8 @@ class Built:
         return user_profile(user, frame(own), said, at or self.world.at, self.context, *given)
 
 
-def built(world: World, folder: Path, partition: int = 10**6, block: int = 10**6) -> Built:
-    """Build a world's profiles in a folder, in partitions and blocks of so many events."""
+def built(world: World, folder: Path, partition: int = 10**6) -> Built:
+    """Build a world's profiles in a folder, in partitions of so many events."""
     events, items = frame(world.rows), world.catalogue
     texts = written(events.filter(pl.col("timestamp") <= world.at)).rename({"id": "user_id"})
 
@@ -92,7 +92,6 @@ def built(world: World, folder: Path, partition: int = 10**6, block: int = 10**6
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(history, "PARTITION", partition)
-        patch.setattr(profile_build, "BLOCK", block)
         (folder / "history").mkdir(parents=True)
         past = history.build(folder / "history", scan, len(events), items["item_id"], {})
         context = ProfileBuild(
@@ -371,7 +370,7 @@ def world_of() -> Callable[..., World]:
 
 @pytest.fixture(scope="session")
 def built_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
-    """`built_of(world, partition=…, block=…)` builds its profiles."""
+    """`built_of(world, partition=…)` builds its profiles."""
 
     def build(world: World, **sizes: int) -> Built:
         return built(world, tmp_path_factory.mktemp("profiles"), **sizes)

@@ -117,9 +117,14 @@ class Slow:
 
 
 SETTINGS: dict[str, tuple[int, float, Row, Row]] = {  # seed, as of, settings, sizes
-    "many small partitions": (1, 120, {}, {"partition": 60, "block": 1}),
+    "many small partitions": (1, 120, {}, {"partition": 60}),
     "an earlier moment": (2, 60.5, {"co_items_days": 3, "session_minutes": 150}, {"partition": 300}),
-    "after everything": (3, 500, {"co_items_days": 1000, "affinities": 99, "price_bands": 1}, {"block": 50}),
+    "after everything": (
+        3,
+        500,
+        {"co_items_days": 1000, "affinities": 99, "price_bands": 1},
+        {"partition": 50},
+    ),
     "some types are not there": (4, 0.9, {"price_bands": 7, "new_user_days": 0.5}, {"partition": 100}),
 }
 

@@ -29,7 +29,7 @@ def test_every_user_has_the_row_of_the_batch(
     built_of: Callable[..., Any],
     same_row: Callable[[Any, Any], None],
 ) -> None:
-    found = built_of(lopsided_world(seed), partition=200, block=70)
+    found = built_of(lopsided_world(seed), partition=200)
     save(found.context, tmp_path / "context")
     loaded = replace(found, context=load(tmp_path / "context"))
     assert len(found.users) >= 14

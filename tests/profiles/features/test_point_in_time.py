@@ -69,7 +69,7 @@ def compared(
         world = world_of(rows, ITEMS, users, **SETTINGS)
         world = replace(world, at=world.at + (days - 100) * DAY + ticks * TICK)
         cut = replace(world, rows=[row for row in rows if row["timestamp"] <= world.at])
-        whole, before = built_of(world, partition=4, block=3), built_of(cut, partition=10, block=100)
+        whole, before = built_of(world, partition=4), built_of(cut, partition=10)
         for name in ("users", "items"):
             found, expected = getattr(whole, name), getattr(before, name)
             assert found.schema == expected.schema
@@ -116,7 +116,7 @@ def test_as_of_any_moment_of_a_lopsided_log(
     for days in (0.5, 33, 95.25):
         early = replace(world, at=world.at + (days - 120) * DAY)
         cut = replace(early, rows=[row for row in world.rows if row["timestamp"] <= early.at])
-        whole, before = built_of(early, partition=100, block=30), built_of(cut)
+        whole, before = built_of(early, partition=100), built_of(cut)
         same_row(whole.users.to_dicts(), before.users.to_dicts())
         same_row(whole.items.to_dicts(), before.items.to_dicts())
         same_row(known(whole.context), known(before.context))

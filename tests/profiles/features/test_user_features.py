@@ -1,4 +1,4 @@
-"""Every user column against a loop over a lopsided log: in partitions and blocks, and for one live user."""
+"""Every user column against a loop over a lopsided log: in partitions, and for one live user."""
 
 import cmath
 import math
@@ -180,12 +180,12 @@ def slow_user(o: Any, user: str) -> Row:
 
 
 SETTINGS: dict[str, tuple[int, float, Row, Row]] = {  # seed, as of, settings, sizes
-    "many small partitions": (1, 120, {}, {"partition": 60, "block": 1}),
-    "an earlier moment": (2, 60.5, {"timezone": "America/New_York"}, {"partition": 300, "block": 100}),
-    "everything smoothed": (3, 120, {"smoothing": 1e6, "timezone": "Australia/Sydney"}, {"block": 50}),
+    "many small partitions": (1, 120, {}, {"partition": 60}),
+    "an earlier moment": (2, 60.5, {"timezone": "America/New_York"}, {"partition": 300}),
+    "everything smoothed": (3, 120, {"smoothing": 1e6, "timezone": "Australia/Sydney"}, {"partition": 50}),
     "nothing smoothed": (4, 119, {"smoothing": 0, "half_life_days": 0.02}, {"partition": 500}),
     "one band, one visit": (5, 90, {"price_bands": 1, "session_minutes": 1e9, "timezone": "UTC"}, {}),
-    "after everything": (6, 500, {"windows_days": (1, 7, 30, 365, 1000), "affinities": 99}, {"block": 7}),
+    "after everything": (6, 500, {"windows_days": (1, 7, 30, 365, 1000), "affinities": 99}, {"partition": 7}),
 }
 
 

@@ -1,0 +1,162 @@
+"""Exact top-k of products of vectors: a rough product says who may be listed, float64 who is.
+
+Nearly all the work of a list of q'v over all items v is the product itself, so it is taken roughly: in
+float32, and for many queries in bfloat16 where the processor multiplies those. With q~ and v~ the
+vectors as rounded for it, and p the rough product, by Cauchy and Schwarz
+
+    |q'v - p| <= |q - q~| |v~| + |q| |v - v~| + 2 d u |q~| |v~| =: e,
+
+where u = 2^-24: a sum of d products in float32 errs, in whatever order, by less than 2 d u times the sum
+of their magnitudes (Higham 2002, eq. 3.5). The largest |v~| and |v - v~| of all items make e one number
+for each query. Let L be the k-th largest p. Then k items have q'v >= L - e, so whatever is among the k
+best has q'v >= L - e too, and p >= L - 2 e. Only such items, some 50 of 40,000 for lists of 20 in
+bfloat16, are scored in float64, rounded once, and sorted. Where the bound separates nothing (a query of
+zeros) all of them are: slower, and as right.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from profiles import threads
+from recsys.ranking import Barred, Ranked, candidates, listed
+
+if TYPE_CHECKING:
+    import torch
+
+UNIT = 2.0**-24  # of float32: half the distance from 1 to the next number
+TINY = 2.0**-125  # products below this may be flushed to 0
+CELLS = 1 << 20  # numbers widened to float64 at a time
+FEW = 32  # queries multiplied at a time in float32
+MANY, MOST = 256, 1 << 25  # and in bfloat16, and how many products they may have together
+WORTH = 4e9  # multiplications from which bfloat16 repays loading what it needs
+
+
+@dataclass(frozen=True)
+class Table:
+    """Item vectors, and what the bound needs of them. The array must not be changed in place."""
+
+    items: np.ndarray  # (m, d) float32; NaN rows are never listed
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Which items have a vector, (m,) bool."""
+        known: np.ndarray = ~np.isnan(self.items[:, 0])
+        return known
+
+    @cached_property
+    def longest(self) -> float:
+        """The largest norm."""
+        return _longest(self.items)
+
+    @cached_property
+    def half(self) -> tuple["torch.Tensor", float, float]:
+        """The vectors in bfloat16, 0 where unknown; their largest norm and distance from `items`."""
+        import torch
+
+        half = torch.from_numpy(np.where(self.known[:, None], self.items, np.float32(0))).bfloat16()
+        wide = half.float().numpy()
+        return half, _longest(wide), _longest(self.items, wide)
+
+    def block(self, queries: int) -> int:
+        """Return how many of so many queries to give `best` at a time: the size tells it the way."""
+        if queries * self.items.size < WORTH or not _multiplies_half():
+            return FEW
+        return max(FEW + 1, min(MANY, MOST // len(self.items)))
+
+    def best(self, blocks: Iterable[tuple[np.ndarray, Barred]], k: int) -> Iterator[Ranked]:
+        """Yield the k best items of each block of queries (n, d) float64; a NaN row lists nothing.
+
+        Memory: FEW × items × 16 bytes; for larger blocks MANY × items × 2, and a copy of the items in half.
+        """
+        products: np.ndarray | None = None
+        with ThreadPoolExecutor(threads.available()) as pool:
+            for users, barred in blocks:
+                if len(users) <= FEW:
+                    yield self._of_few(users, k, barred)
+                    continue
+                if products is None or len(products) < len(users):
+                    products = self._room(len(users))
+                yield self._of_many(users, k, barred, products, pool)
+
+    def _of_few(self, users: np.ndarray, k: int, barred: Barred) -> Ranked:
+        """Rank by float32 products."""
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not listed
+            rough = users.astype(np.float32)
+            margins = 2 * _error(users, rough, self.longest, 0.0)
+            query, column = candidates(rough @ self.items.T, k, barred.allowed, margins)
+            scores = np.empty(len(query), np.float32)
+            step = max(1, CELLS // users.shape[1])
+            for start in range(0, len(query), step):
+                part = slice(start, start + step)
+                scores[part] = (users[query[part]] * self.items[column[part]]).sum(axis=1)
+        return listed(query, column, scores, len(users), k)
+
+    def _room(self, queries: int) -> np.ndarray:
+        """Return room for the products of so many queries, in whole groups: (queries, …) int16."""
+        from recsys.kernels import GROUP
+
+        return np.empty((queries, -(-len(self.items) // GROUP) * GROUP), np.int16)
+
+    def _of_many(
+        self, users: np.ndarray, k: int, barred: Barred, products: np.ndarray, pool: ThreadPoolExecutor
+    ) -> Ranked:
+        """Rank by bfloat16 products, put into `products`."""
+        import torch
+
+        from recsys.kernels import pick
+
+        half, longest, furthest = self.half
+        asked = np.isfinite(users).all(axis=1)
+        users = np.where(asked[:, None], users, 0.0)
+        rough = torch.from_numpy(users.astype(np.float32)).bfloat16()
+        margins = 2 * _error(users, rough.float().numpy(), longest, furthest)
+        bits = products[: len(users)]
+        torch.mm(rough, half.T, out=torch.from_numpy(bits).view(torch.bfloat16)[:, : len(half)])
+        closed = np.flatnonzero(~self.known | barred.everybody)
+        columns, values = np.full((len(users), k), -1, np.int32), np.full((len(users), k), np.nan)
+
+        def work(start: int, stop: int) -> None:
+            at = slice(start, stop)
+            part = barred.part(start, stop)
+            pick(
+                bits[at], margins[at], asked[at], closed, part.offsets, part.rows, users[at], self.items,
+                columns[at], values[at],
+            )  # fmt: skip
+
+        cuts = np.linspace(0, len(users), threads.available() + 1).astype(int)
+        list(pool.map(work, cuts[:-1], cuts[1:]))
+        order = np.lexsort((columns, -values), axis=1)
+        rows, scores = (np.take_along_axis(found, order, axis=1) for found in (columns, values))
+        return Ranked(rows, scores.astype(np.float32))
+
+
+def _error(users: np.ndarray, rough: np.ndarray, longest: float, furthest: float) -> np.ndarray:
+    """Return e of each query, (n,) float64, a little more than it is for the rounding of its own terms."""
+    own, apart = np.linalg.norm(users, axis=1), np.linalg.norm(users - rough, axis=1)
+    near = np.linalg.norm(rough.astype(np.float64), axis=1)
+    summed = 2 * users.shape[1] * (UNIT * near * longest + TINY)
+    error: np.ndarray = (apart * longest + own * furthest + summed) * (1 + 2.0**-20)
+    return error
+
+
+def _longest(items: np.ndarray, origin: np.ndarray | None = None) -> float:
+    """Return the largest norm of the rows, or their largest distance from those of `origin`; NaN apart."""
+    step, most = max(1, CELLS // max(items.shape[1], 1)), 0.0
+    for start in range(0, len(items), step):
+        part = items[start : start + step].astype(np.float64)
+        if origin is not None:
+            part -= origin[start : start + step]
+        most = max(most, float(np.nan_to_num(np.linalg.norm(part, axis=1)).max(initial=0.0)))
+    return most
+
+
+def _multiplies_half() -> bool:
+    """Say whether torch multiplies bfloat16 with instructions of their own."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
