@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix, diags
 
+from profiles.schema import ContractError
 from recsys.dataset import Catalogue
 from recsys.recommender import linear_scores
 
@@ -24,10 +25,15 @@ def able(catalogue: Catalogue) -> list[str]:
 
 
 def labels(catalogue: Catalogue, attributes: Sequence[str], bands: int = 5) -> pl.DataFrame:
-    """Return (row, kind, label) of every distinct label of the items; kinds do not share labels."""
-    frame = catalogue.attributes.with_row_index("row")
-    parts = []
+    """Return (row, kind, label) of every distinct label of the items; kinds do not share labels.
+
+    Raises ContractError for an attribute that is none of `able`.
+    """
+    frame, known = catalogue.attributes.with_row_index("row"), able(catalogue)
+    parts = [pl.DataFrame(schema={"row": pl.UInt32, "kind": pl.String, "label": pl.String})]
     for name in attributes:
+        if name not in known:
+            raise ContractError(f"attributes: {name!r} is none of the items' {', '.join(known)}")
         values = frame[name]
         if _listed(values.dtype):
             found = frame.select("row", label=pl.col(name).list.unique()).explode("label")
@@ -73,11 +79,16 @@ def _listed(kind: pl.DataType) -> bool:
 
 
 def _banded(values: pl.Series, bands: int) -> pl.Series:
-    """Return numbers of more than `bands` values as the band they fall in, all else as it is."""
-    if not values.dtype.is_numeric() or values.n_unique() <= bands:
+    """Return numbers of more than `bands` values as the band they fall in, all else as it is.
+
+    A number that is not finite says nothing.
+    """
+    if not values.dtype.is_numeric():
         return values
     numbers = values.cast(pl.Float64)
     finite = numbers.is_finite().fill_null(False)
+    if numbers.filter(finite).n_unique() <= bands:
+        return values.set(~finite, None)
     edges = np.unique(np.quantile(numbers.filter(finite).to_numpy(), np.arange(1, bands) / bands))
     band = np.searchsorted(edges, numbers.fill_null(0.0).to_numpy(), side="right")
     return pl.Series(band).set(~finite, None)

@@ -1,5 +1,7 @@
 """ALS: implicit-feedback matrix factorisation (Hu, Koren & Volinsky, ICDM 2008), trained by implicit."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.linalg import cho_factor, cho_solve
@@ -10,10 +12,18 @@ from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.warm import beginning
 
+if TYPE_CHECKING:
+    from implicit.cpu.als import AlternatingLeastSquares
+
+STEP = 0.02  # between the logarithms of two penalties
+
 
 class ALSConfig(RecommenderConfig):
     factors: PositiveInt = Field(64, description="length of a user's and an item's vector")
     l2: PositiveFloat = Field(0.05, description="ridge penalty on both")
+    l2_power: float = Field(
+        0.0, ge=0, le=1, description="nu: l2 times (n + others / alpha)^nu, n the cells of a row; iALS has 1"
+    )
     alpha: PositiveFloat = Field(1.0, description="confidence of an interaction is alpha times its weight")
     iterations: PositiveInt = Field(15, description="alternations")
     update_iterations: PositiveInt = Field(3, description="alternations of an update")
@@ -24,6 +34,8 @@ class ALS(Recommender):
     """score = x_u'y_i; a query's x_u = (Y'Y + Y_h'(C - I)Y_h + l2 I)^-1 Y_h'c solves ALS's own step (eq. 4)
     for the history h with confidences c = alpha * weight, so users of the training are not needed.
 
+    With `l2_power` a row's penalty grows with what it holds, as in iALS revisited (Rendle et al., RecSys
+    2022), whose alpha_0 is 1 / alpha and whose lambda is l2 / alpha here.
     Items nobody touched keep a meaningless vector, so they are NaN; so is a query without history.
     """
 
@@ -62,19 +74,50 @@ class ALS(Recommender):
             if start is not None:  # users are solved for first, so that they need no beginning of theirs
                 model.item_factors = start
                 model.user_factors = np.zeros((matrix.shape[0], config.factors), np.float32)
-            model.fit(matrix, show_progress=False)
+            if config.l2_power:
+                self._scaled(model, matrix)
+            else:
+                model.fit(matrix, show_progress=False)
         factors = np.asarray(model.item_factors, np.float32)
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)
         factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
         self.factors = factors
         return np.asarray(model.user_factors, np.float32)
 
+    def _scaled(self, model: "AlternatingLeastSquares", matrix: csr_matrix) -> None:
+        """Set the model's vectors as its own fit does, each row with a penalty of its own."""
+        c, random = self.config, np.random.default_rng(self.config.seed)
+        cells = (c.alpha * matrix).tocsr()
+        if model.item_factors is None:
+            drawn = [random.random((n, c.factors), np.float32) * 0.01 for n in matrix.shape]
+            model.user_factors, model.item_factors = drawn
+        first = (model.user_factors, model.item_factors)
+        turned = (cells, cells.T.tocsr())
+        for _ in range(model.iterations):
+            for x, own, other in zip(turned, first, first[::-1], strict=True):
+                penalties = self._penalties(np.diff(x.indptr), x.shape[1])
+                for penalty in np.unique(penalties):  # rows of one penalty are solved together
+                    rows = np.flatnonzero(penalties == penalty)
+                    solved = own[rows]
+                    model.solver(x[rows], solved, other, float(penalty), num_threads=model.num_threads)
+                    own[rows] = solved
+
+    def _penalties(self, counts: np.ndarray, others: int) -> np.ndarray:
+        """Return the ridge penalties of rows of so many cells; if scaled, of few kinds within 1 %."""
+        c = self.config
+        if not c.l2_power:
+            return np.full(len(counts), c.l2)
+        scaled = np.log(c.l2) + c.l2_power * np.log(counts + others / c.alpha)
+        penalties: np.ndarray = np.exp(np.round(scaled / STEP) * STEP)
+        return penalties
+
     def _user(self, items: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Solve the normal equations of one history, (d,) float64."""
         known = ~np.isnan(self.factors[items, 0])
         y = self.factors[items[known]].astype(np.float64)
         confidence = self.config.alpha * weights[known].astype(np.float64)
-        system = self.gram + (y.T * (confidence - 1.0)) @ y + self.config.l2 * np.eye(len(self.gram))
+        (l2,) = self._penalties(np.array([known.sum()]), len(self.factors))
+        system = self.gram + (y.T * (confidence - 1.0)) @ y + l2 * np.eye(len(self.gram))
         solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)
         return solved if len(y) else np.full(len(self.gram), np.nan)
 

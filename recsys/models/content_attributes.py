@@ -4,7 +4,6 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix
 
-from profiles.schema import ContractError
 from recsys.dataset import Dataset, Queries
 from recsys.decay import decayed, refuse_timeless
 from recsys.labels import able, cosine_parts, cosines, incidence, labels, tf_idf
@@ -44,11 +43,8 @@ class ContentAttributes(Recommender):
     def _fit(self, train: Dataset) -> None:
         if self.config.half_life_days is not None:
             refuse_timeless(train)
-        known = able(train.catalogue)
-        for name in self.config.attributes:
-            if name not in known:
-                raise ContractError(f"attributes: {name!r} is none of the items' {', '.join(known)}")
-        found = labels(train.catalogue, self.config.attributes or known, self.config.bands)
+        asked = self.config.attributes or able(train.catalogue)
+        found = labels(train.catalogue, asked, self.config.bands)
         if not len(found):
             raise NotApplicableError(
                 "no item has an attribute; map `brand`, `price` or `attributes` of the items"

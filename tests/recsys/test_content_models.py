@@ -157,8 +157,9 @@ def test_a_number_falls_into_one_of_equally_many(lopsided):
     assert all(below[1] < above[0] for below, above in pairwise(spans))
     odd = train.catalogue.attributes.with_columns(price=pl.Series([np.nan, np.inf, 5.0] + [1.0] * 11))
     odd = replace(train, catalogue=replace(train.catalogue, attributes=odd))
-    found = fit("content_attributes", odd, attributes=["price"], bands=2).by_label
-    assert set(found.indices) == set(range(2, 14))
+    for bands in (1, 2, 5):  # as bands and as they are: what is no number is no label
+        found = fit("content_attributes", odd, attributes=["price"], bands=bands).by_label
+        assert set(found.indices) == set(range(2, 14))
 
 
 # A graph with content
@@ -252,3 +253,7 @@ def test_graph_content_says_when_there_is_no_content(lopsided):
     train = replace(lopsided.without_text().train, catalogue=replace(lopsided.catalogue, attributes=bare))
     with pytest.raises(NotApplicableError, match="no item has a category, tag or text"):
         fit("graph_content", train)
+    with pytest.raises(ContractError, match="'genre' is none of the items'"):
+        fit("graph_content", lopsided.train, attributes=["genre"])
+    with pytest.raises(NotApplicableError):
+        fit("graph_content", train, attributes=[])

@@ -266,3 +266,32 @@ def test_patience_stops_a_fit(name, more, crowd):
     values = [p.validation for p in seen]
     assert 2 < len(values) < 200
     assert max(values[-2:]) <= max(values[:-2])
+
+
+# ALS with a penalty that grows with a row
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_als_vectors_solve_their_own_equations(power, lopsided):
+    """At the end of many alternations every item's and every query's vector is its own ridge regression."""
+    kind = RECOMMENDERS["als"]
+    config = kind.config_class(factors=3, alpha=4.0, l2=0.3, l2_power=power, iterations=400, repeats="sum")
+    model = kind(config)
+    users = model.fit_users(lopsided.train).astype(np.float64)
+    x = lopsided.train.matrix("sum").toarray().astype(np.float64)
+    y = np.nan_to_num(model.factors).astype(np.float64)
+
+    def solved(cells, others):
+        penalty = 0.3 * ((cells > 0).sum() + len(cells) / 4.0) ** power
+        confidence = np.where(cells > 0, 4.0 * cells, 1.0)
+        system = (others.T * confidence) @ others + penalty * np.eye(3)
+        return np.linalg.solve(system, others.T @ np.where(cells > 0, confidence, 0.0))
+
+    for item in range(11):
+        np.testing.assert_allclose(y[item], solved(x[:, item], users), rtol=0.03, atol=0.005)
+    model.items = lopsided.train.items
+    scores = model.score(lopsided.queries())
+    for user in range(23):
+        expected = y @ solved(x[user], y)
+        np.testing.assert_allclose(scores[user, :11], expected[:11], rtol=0.02, atol=0.003)
+        np.testing.assert_allclose(y @ users[user], expected, rtol=0.05, atol=0.01)
