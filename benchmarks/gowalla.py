@@ -4,7 +4,8 @@ A validated row tries its grid on two cuts of train (20 % of each user's items, 
 seems to have been: see `benchmarks.gowalla_cut`), takes the settings of the best mean N@20, fits them on all
 of train and scores test once. `blend` does the same with weights: greedy, on the cuts' lists of its members.
 Each fit is a trial of its own, kept by a hash of settings and code, so that a table can be built in several
-runs.
+runs. The cuts are nearer to the test than even ones, not like it: on them ease and user_knn stand beside
+graph_filter, on test 6 % below.
 
     python -m benchmarks.gowalla --data shared/data --rows ease,blend
 """
