@@ -55,7 +55,10 @@ GRIDS: Grids = {
     "bpr": [{"factors": f, "l2": r} for f in (64, 128) for r in (0.003, 0.01)],
     "association_rules": [{"min_support": n} for n in (2, 10)],
     "sequential_ease": [
-        {"l2": l2, "decay": d, "horizon": h} for l2 in (20.0, 100.0) for d in (0.6, 0.8) for h in (1, 3)
+        {"l2": 100.0, "decay": 0.8, "horizon": 3},
+        {"l2": 100.0, "decay": 0.9, "horizon": 3},
+        {"l2": 300.0, "decay": 0.8, "horizon": 3},
+        {"l2": 100.0, "decay": 0.8, "horizon": 1},
     ],
     **GRADIENTS,
 }  # fmt: skip
