@@ -268,7 +268,7 @@ class _Merge:
             self.folder / f"events-{number:04}.arrow", record_batch_size=max(1, len(order))
         )
         # Someone known before keeps the id of then, wherever the oldest event stands now: that is below 0.
-        source = np.minimum.reduceat(found["row"][order], starts) if len(starts) else starts
+        source = np.minimum.reduceat(gathered(found["row"], order), starts) if len(starts) else starts
         return pl.DataFrame({"key": found["key"][order[starts]], "start": starts, "source": source})
 
     def _old(self, before: History, number: int) -> dict[str, np.ndarray]:
