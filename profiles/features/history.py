@@ -271,7 +271,7 @@ class _Merge:
         new = new or {name: np.zeros(0, DEALT[name].dtype) for name in ALWAYS}
         new["item"], new["kind"] = gathered(self.item, new["item"]), gathered(self.kind, new["kind"])
         order, starts = by_user_and_time(new["key"], new["time"])
-        source = np.minimum.reduceat(new["row"][order], starts) if len(starts) else starts
+        source = np.minimum.reduceat(gathered(new["row"], order), starts) if len(starts) else starts
         keys = new["key"][order[starts]]
         found = {
             name: gathered(new[name], order).astype(blank.dtype, copy=False)

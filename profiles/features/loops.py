@@ -59,8 +59,8 @@ def added_up(
     n = segment = 0
     for user in range(len(starts)):
         end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        # Every item is looked up, and then its first and last value, before anything depends on them: the waits for
-        # memory overlap.
+        # Every item is looked up, and then its first and last value, before anything depends on them: the
+        # waits for memory overlap.
         weighted = many = 0
         for at in range(starts[user], end):
             row = max(item[at], 0)
@@ -192,29 +192,37 @@ def tally(
 ) -> None:
     """Add what some users did to the tables of the items: `table` (items,) TALLY, and those of `Totals`.
 
-    `windows` and `young` in microseconds; the last cell of `counts` by window is beyond all of them.
+    `windows` and `young` in microseconds; the last cell of `counts` by window is beyond all of them. One
+    short loop a table: the waits for memory overlap, which those of one long loop do not.
     """
+    size = len(item)
+    within, early, of_user = np.empty(size, np.uint8), np.empty(size, np.bool_), np.empty(size, np.int64)
     for user in range(len(starts)):
-        end = starts[user + 1] if user + 1 < len(starts) else len(item)
-        met = time[starts[user]]
+        begin = starts[user]
+        end = starts[user + 1] if user + 1 < len(starts) else size
         window = len(windows)  # falls as events become younger
-        for at in range(starts[user], end):
+        for at in range(begin, end):
             while window and as_of - time[at] < windows[window - 1]:
                 window -= 1
-            row, type_ = item[at], kind[at]
-            if row < 0:
-                continue
-            counts[row, type_, window] += 1
-            own = table[row]
+            within[at] = window
+            early[at] = time[at] - time[begin] < young
+            of_user[at] = end - begin
+    for at in range(size):
+        if item[at] >= 0:
+            counts[item[at], kind[at], within[at]] += 1
+    for at in range(size):
+        if item[at] >= 0:
+            own = table[item[at]]
             own.users += first_touch[at]
-            own.user_events += (end - starts[user]) * first_touch[at]
-            own.young += time[at] - met < young
+            own.user_events += first_touch[at] * of_user[at]
+            own.young += early[at]
             own.openers += opens[at]
             own.first = min(own.first, time[at])
             own.last = max(own.last, time[at])
-            if value[at] == value[at]:
-                value_sum[row, type_] += value[at]
-                value_count[row, type_] += 1
+    for at in range(size):
+        if item[at] >= 0 and value[at] == value[at]:
+            value_sum[item[at], kind[at]] += value[at]
+            value_count[item[at], kind[at]] += 1
 
 
 @compiled

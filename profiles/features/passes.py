@@ -256,7 +256,7 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
                 row = max(item[at], 0)
                 for column in range(4):
                     known[at - begin, column] = about[row, column]
-        ranked = priced = 0
+        ranked = priced = events = late_events = items = late_items = late_first = early = 0
         surprise = price = 0.0
         origin = off = squares = 0.0  # of the percentiles: the first, and what the others are off it
         for at in range(begin, end):
@@ -271,17 +271,17 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
             if held[slot] < 0:
                 held[slot] = row
                 first[at] = True
-                distinct[user] += 1
-                explored[user] += late
-                fresh[user] += time[at] - since < new
-                recent_distinct[user] += late
+                items += 1
+                late_items += late
+                late_first += late
+                early += time[at] - since < new
             else:
                 last[latest[slot]] = False
-                recent_distinct[user] += late and as_of - time[latest[slot]] >= MONTH
+                late_items += late and as_of - time[latest[slot]] >= MONTH
             latest[slot] = at
             last[at] = True
-            named[user] += 1
-            recent[user] += late
+            events += 1
+            late_events += late
             if percentile == percentile:
                 if ranked == 0:
                     origin = percentile
@@ -292,6 +292,8 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
             if asked == asked:
                 priced += 1
                 price += asked
+        named[user], recent[user], distinct[user] = events, late_events, items
+        recent_distinct[user], explored[user], fresh[user] = late_items, late_first, early
         means[0, user] = surprise / ranked if ranked else np.nan
         means[1, user] = origin + off / ranked if ranked else np.nan
         means[2, user] = price / priced if priced else np.nan
