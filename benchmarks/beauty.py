@@ -44,6 +44,7 @@ GRIDS: Grids = {
     "content_tags": [{}],
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     "lightgcn": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
+    "graph_content": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
     "simplex": [{**STOPPED, "margin": m} for m in (0.2, 0.4)],
     "caser": [SEQUENCES],
     "gru4rec": [{**SEQUENCES, "factors": 128}],

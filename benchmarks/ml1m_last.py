@@ -65,6 +65,7 @@ GRIDS: Grids = {
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
     "category_popularity": "no categories: this table is of ids only",
+    "graph_content": "no labels: this table is of ids only",
     "content_tags": "no labels: this table is of ids only",
     "content_text": "no texts: this table is of ids only",
     "content_attributes": "no attributes: this table is of ids only",

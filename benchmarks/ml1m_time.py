@@ -54,6 +54,7 @@ GRIDS: Grids = {
     ],
     "category_popularity": [{}, {"half_life_days": 30.0}],
     "content_tags": [{}],
+    "graph_content": GRADIENTS["lightgcn"],
     **GRADIENTS,
 }  # fmt: skip
 SKIPPED = {
