@@ -12,8 +12,10 @@ z_ui = sqrt(KIN) v_i'g_u + sqrt(VOGUE) a_i + sqrt(1 - KIN - VOGUE) e_ui + NEW n_
 g, a and e are normal, v_i is the unit vector of a place in the spectrum of train, so that places of the
 same people share a moment; n_ui grows with the id among the user's own, d_i is the place's visitors in
 thousands. The four numbers give those marginals (33, 44, 39, 33, 28 % and 1.8 drawn from all pairs). They
-were set by counts alone: no score of a recommender on test was looked at. The share of hubs joined them
-after the published level of N@20 against R@20 (.83) had shown that something in test was easier to hit.
+were set by counts of which pairs are in test, by no score on it. Not all of it is a priori: a first form,
+without hubs, was scored on validation when scores of earlier tables on test were known, and the published
+level of N@20 against R@20 (.83) then led to the share of hubs. What none of the four was set by still
+differs: a user's place least like their others is in test in 28 % of all cases, and in 19 % here.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 from pytorch_lightning import Callback, Trainer
@@ -13,10 +13,9 @@ from rectools.models import SASRecModel
 
 
 class _Clock(Callback):
-    """When each epoch ended and the training began."""
+    """When each epoch ended and the training began; the trainer copies its callbacks, not their class."""
 
-    def __init__(self) -> None:
-        self.times: list[float] = []
+    times: ClassVar[list[float]] = []
 
     def on_train_start(self, *_: Any) -> None:
         self.times.append(time.perf_counter())

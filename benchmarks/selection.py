@@ -27,7 +27,8 @@ FUSED = 2048  # users blended at once
 DRAWN = 6000  # users of the cuts that the blend's weights are fitted on
 ROUNDS = 40  # additions in the choice of weights
 QUICK_EPOCHS = 2
-LABELS = ("category_popularity", "content_tags", "content_text", "graph_content")  # members of `blend_side` alone
+# Members of `blend_side` alone.
+LABELS = ("category_popularity", "content_tags", "content_text", "graph_content")
 
 Grids = Mapping[str, Sequence[Config]]
 Log = Callable[[Path, bool], pl.DataFrame]  # of a data folder, whether quick
