@@ -27,6 +27,7 @@ import polars as pl
 from benchmarks.gowalla_cut import latest, places
 from benchmarks.process import ROOT, Failed, Figures, NotReached, Task
 from benchmarks.report import Benchmark, Plan, Row
+from benchmarks.selection import combined
 from benchmarks.transductive import KINDS, transductive
 from profiles import manifest
 from profiles.schema import INTERACTIONS, ITEMS, TIME
@@ -34,12 +35,11 @@ from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.metrics import Context, measure
 from recsys.ranking import Ranked
 from recsys.recommender import NotApplicableError, as_frame
-from serving.blend import fit_weights, fuse
+from serving.blend import fit_weights
 
 K, DEPTH = 20, 200  # items measured, and kept for the blend
 HELD_OUT, SEEDS = 0.2, (0, 1)
 AS_OF = datetime(2026, 1, 1, tzinfo=UTC)  # of no meaning: the split has no times
-FUSED = 2048  # users blended at once
 DRAWN = 6000  # users of each cut that the blend's weights are fitted on, all cuts together
 QUICK_USERS = 600
 
@@ -173,7 +173,7 @@ def blend(data: str, kept: str, grids: Mapping[str, Sequence[Config]], quick: bo
     refits = [trial(data, kept, name, settings[name], None, quick) for name in weights]
     again, again_cpu = time.perf_counter(), time.process_time()
     lists = {name: _lists(_place(Path(kept), name, settings[name], None, quick)) for name in weights}
-    ranked = combined(lists, weights)
+    ranked = combined(lists, weights, K)
     known, asked = split(Path(data), None, quick)
     found = _measured(ranked, _queries(known, asked, catalogue), asked, catalogue)
     own = time.perf_counter() - again + selected - begun
@@ -184,19 +184,6 @@ def blend(data: str, kept: str, grids: Mapping[str, Sequence[Config]], quick: bo
         "cpu_s": cpu,
         "settings": json.dumps({n: round(w, 3) for n, w in weights.items()}),
     }
-
-
-def combined(lists: Mapping[str, Ranked], weights: Mapping[str, float]) -> Ranked:
-    """Return the top K of the convex combination, some users at a time."""
-    users = len(next(iter(lists.values())).rows)
-    parts = []
-    for start in range(0, users, FUSED):
-        some = {
-            n: Ranked(r.rows[start : start + FUSED], r.scores[start : start + FUSED])
-            for n, r in lists.items()
-        }
-        parts.append(fuse(some, weights, None, K).ranked)
-    return Ranked(np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts]))
 
 
 def _queries(known: pl.DataFrame, asked: pl.DataFrame, catalogue: Catalogue) -> Queries:

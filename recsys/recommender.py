@@ -91,7 +91,7 @@ class Recommender(ABC):
 
     def _users(self, queries: Queries) -> np.ndarray:
         """Return the vectors of queries, (n, d); NaN rows where it cannot say."""
-        raise NotImplementedError(f"{type(self).__name__} has neither _score nor _users")
+        raise TypeError(f"{type(self).__name__} has neither _score nor _users")
 
     def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Say how much each past item adds to the scores of `items`, for one query.
