@@ -39,7 +39,7 @@ from profiles.schema import EVENTS, TIME, ContractError
 FACTS = "facts.json"
 FORMAT = 2  # raise it when the files or the codes of the same log change
 PARTITION = 1_500_000  # events a partition is meant to hold
-BUFFER = 1_500_000_000  # bytes of coded events held before they are written out
+BUFFER = 2_500_000_000  # bytes of coded events held before they are written out
 TYPES = 1000  # event types at most: a profile has columns for each
 PAST = ("item_id", "event_type", "timestamp", "value")
 READ = ("user_id", "item_id", "event_type", "timestamp", "value", "text", "session_id", "recommendation_id")
