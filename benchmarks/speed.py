@@ -20,9 +20,14 @@ from benchmarks.process import Figures, Task
 from benchmarks.report import KEPT, Benchmark, Plan, Row, count
 from recsys.models import RECOMMENDERS
 
-QUICK, QUICK_USERS = 3_000, 60
+QUICK = 3_000
 SIZES = {"100k": 100_000, "1m": 1_000_000, "10m": 10_000_000}
-READ = ("recsys", "benchmarks/speed_world.py", "benchmarks/peer_environment.py", "benchmarks/ml1m_last.py")
+READ = (
+    "recsys",
+    "benchmarks/speed_world.py",
+    "benchmarks/peer_environment.py",
+    "benchmarks/leave_last_out.py",
+)
 
 Settings = Mapping[str, Any]
 
@@ -31,7 +36,7 @@ def plan(args: argparse.Namespace) -> Plan:
     """Rows with peers, one live row a recommender, and growth."""
     quick = args.quick
     gowalla: Settings = {"source": str(QUICK) if quick else str(args.data / "gowalla")}
-    movies: Settings = {"data": args.data, "users": QUICK_USERS if quick else 0}
+    movies: Settings = {"data": args.data, "quick": quick}
     peers: Settings = {"peers": "" if quick else str(args.peers)}
     times: Settings = {"repeats": 1 if quick else 3}
     steps: Settings = {"steps": 2 if quick else args.steps}

@@ -10,16 +10,19 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
-from benchmarks import ml1m_last, peer_environment
+from benchmarks import leave_last_out, peer_environment
+from benchmarks.ml1m_last import FILE, NO_ITEMS
 from benchmarks.process import Figures
 from benchmarks.speed_world import world
 from profiles import threads
 from profiles.threads import single_blas
 from recsys import training
-from recsys.dataset import Dataset
+from recsys.dataset import Catalogue, Dataset
+from recsys.evaluation import measure_split, queries
 from recsys.models import RECOMMENDERS
 from recsys.products import MANY, Table
 from recsys.ranking import Barred, rounded
+from recsys.split import Split
 
 FACTORS, K = 128, 20
 LAYERS, PAIRS = 3, 2048  # of LightGCN, and RecBole's batch size
@@ -151,15 +154,15 @@ def recbole_lightgcn(source: str, peers: str, steps: int) -> Figures:
 # SASRec
 
 
-def _movies(data: str, users: int) -> tuple[Any, Any]:
-    log = ml1m_last.interactions(Path(data), users)
-    catalogue = ml1m_last.whole_catalogue(log)
-    return ml1m_last.cut(log, catalogue), catalogue
+def _movies(data: str, quick: bool) -> tuple[Split, Catalogue]:
+    log = leave_last_out.interactions(Path(data) / FILE, quick)
+    catalogue = leave_last_out.whole_catalogue(log, NO_ITEMS)
+    return leave_last_out.last(log, catalogue), catalogue
 
 
-def sasrec_epoch(data: str, users: int, epochs: int) -> Figures:
+def sasrec_epoch(data: str, quick: bool, epochs: int) -> Figures:
     """Time an epoch; `ndcg@10` of everybody's last item after `epochs`."""
-    test, catalogue = _movies(data, users)
+    test, catalogue = _movies(data, quick)
     settings: dict[str, Any] = {"factors": 64, "blocks": 2, "max_length": LENGTH, "batch_size": ROWS}
     ended: list[float] = [time.perf_counter()]
 
@@ -167,16 +170,20 @@ def sasrec_epoch(data: str, users: int, epochs: int) -> Figures:
         if at.step == at.steps:
             ended.append(time.perf_counter())
 
+    kind = RECOMMENDERS["sasrec"]
+    train = Dataset.of(test.train, catalogue, test.at, timeless=True)
     with training.watching(told):
-        model = ml1m_last.fit("sasrec", settings | {"epochs": epochs}, test)(catalogue)
+        model = kind(kind.config_class(**settings, epochs=epochs)).fit(train)
     apart = np.diff(ended)
-    found = ml1m_last.score(model, test, catalogue)
-    return {"seconds": float(np.median(apart[1:] if epochs > 1 else apart)), "ndcg@10": found["ndcg"]}
+    asked = leave_last_out.CONFIG
+    listed = model.recommend(queries(test, catalogue, asked), 10, catalogue, "row")
+    found = measure_split(listed, test, catalogue, asked).filter(metric="ndcg", k=10)["value"].mean()
+    return {"seconds": float(np.median(apart[1:] if epochs > 1 else apart)), "ndcg@10": found}
 
 
-def rectools_sasrec(data: str, users: int, epochs: int, peers: str) -> Figures:
+def rectools_sasrec(data: str, quick: bool, epochs: int, peers: str) -> Figures:
     """Have RecTools train on the same log and list the same users' items."""
-    test, _ = _movies(data, users)
+    test, _ = _movies(data, quick)
     with TemporaryDirectory(prefix="rectools-") as folder:
         log, lists = Path(folder) / "log.csv", Path(folder) / "lists.csv"
         seconds = (pl.col("timestamp").to_physical() // 1_000_000).alias("time")
@@ -192,9 +199,9 @@ def rectools_sasrec(data: str, users: int, epochs: int, peers: str) -> Figures:
     return found | {"ndcg@10": float(np.mean(gains.to_numpy()))}
 
 
-def recbole_sasrec(data: str, users: int, peers: str, steps: int) -> Figures:
+def recbole_sasrec(data: str, quick: bool, peers: str, steps: int) -> Figures:
     """Have RecBole train on the same log: each prefix of a history is a row of its own there."""
-    log = ml1m_last.interactions(Path(data), users).select(
+    log = leave_last_out.interactions(Path(data) / FILE, quick).select(
         pl.col("user_id").alias("user_id:token"),
         pl.col("item_id").alias("item_id:token"),
         (pl.col("timestamp").to_physical() // 1_000_000).cast(pl.Float64).alias("timestamp:float"),
@@ -243,18 +250,18 @@ def implicit_item_knn(source: str, repeats: int) -> Figures:
     return {"seconds": seconds, "equal_lists": equal / own.shape[0]}
 
 
-def ease_fit(data: str, users: int, repeats: int) -> Figures:
+def ease_fit(data: str, quick: bool, repeats: int) -> Figures:
     """Time the dense fit."""
-    test, catalogue = _movies(data, users)
+    test, catalogue = _movies(data, quick)
     train = Dataset.of(test.train, catalogue, test.at, timeless=True)
     return {"seconds": least(lambda: RECOMMENDERS["ease"]().fit(train), repeats), "items": len(train.items)}
 
 
-def lapack_inverse(data: str, users: int, repeats: int) -> Figures:
+def lapack_inverse(data: str, quick: bool, repeats: int) -> Figures:
     """Time LAPACK's inverse of the same matrix by Cholesky, in place, of float64, and nothing else."""
     from scipy.linalg.lapack import dpotrf, dpotri
 
-    test, catalogue = _movies(data, users)
+    test, catalogue = _movies(data, quick)
     matrix = catalogue.queries(test.train["user_id"].unique().to_list(), test.train, test.at).matrix("binary")
     gram = np.asfortranarray((matrix.T @ matrix).toarray(), np.float64)
     gram[np.diag_indices_from(gram)] += 500.0

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import beauty, leave_last_out, ml1m_last, ml1m_time, selection
+from benchmarks import beauty, leave_last_out, ml1m_last, ml1m_time, selection, speed_work
 from benchmarks.process import NotReached
 from benchmarks.trials import TEST, Bench
 from recsys.models import RECOMMENDERS
@@ -65,6 +65,11 @@ def test_the_last_item_is_the_truth_and_the_rest_is_known(data: Path) -> None:
     ].to_list()
     with pytest.raises(NotReached, match="set ATTUNE_DATA"):
         ml1m_last.log(data / "nowhere", False)
+
+
+def test_speed_is_measured_on_the_same_file(data: Path) -> None:
+    assert speed_work.ease_fit(str(data), False, 1)["items"] == 12
+    assert 0 <= speed_work.sasrec_epoch(str(data), False, 1)["ndcg@10"] <= 1
 
 
 def test_a_row_chooses_on_the_cut_and_scores_the_test_once(data: Path, kept: str) -> None:
