@@ -23,7 +23,8 @@ from benchmarks.lookup_data import LookupConfig, files
 from benchmarks.process import Figures, Task
 from benchmarks.report import Benchmark, Plan, Row, count
 from profiles import manifest, threads
-from profiles.features import history as past
+from profiles.features import history as written
+from profiles.features import history_build
 from profiles.features.lookup import ProfileRows
 from profiles.schema import EVENTS
 
@@ -72,13 +73,13 @@ def index_history(source: str, folder: str) -> Figures:
     if not place.exists():
         rows = sum(pq.ParquetFile(part).metadata.num_rows for part in files(Path(source)))
         with manifest.building(place, {"source": source}) as made:
-            past.build(made, scan, rows, pl.Series([], dtype=pl.String), {})
+            history_build.build(made, scan, rows, pl.Series([], dtype=pl.String), {})
     return {}
 
 
 def open_history(folder: Path) -> History:
     """Open what `index_history` left."""
-    return past.History(folder).past
+    return written.History(folder).past
 
 
 def profile(folder: str, users: int, seed: int, most: int) -> Figures:

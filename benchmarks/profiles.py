@@ -24,7 +24,7 @@ from benchmarks.process import Figures, Task, scratch
 from benchmarks.profile_days import groups
 from benchmarks.profile_polars import WEIGHTS
 from benchmarks.report import Benchmark, Plan, Row
-from profiles.features import FeaturesConfig, history
+from profiles.features import FeaturesConfig, history_build
 from profiles.features.profile_build import ProfileBuild
 from profiles.interactions import InteractionsConfig
 from profiles.schema import TIME, microseconds
@@ -62,7 +62,7 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
 
     (place / "history").mkdir()
     rows = sum(sum(groups(file)) for file in files.events)
-    past = history.build(place / "history", scan, rows, items["item_id"], {})
+    past = history_build.build(place / "history", scan, rows, items["item_id"], {})
     moment, config = microseconds(files.as_of), FeaturesConfig()
     weights = InteractionsConfig(weights=WEIGHTS)
     ProfileBuild(past, items, users, texts, moment, config, weights).run(place)

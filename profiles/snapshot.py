@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 
 from profiles import manifest, versions
-from profiles.features import FeaturesConfig, history
+from profiles.features import FeaturesConfig, history_build
 from profiles.features.context import Context
 from profiles.features.context import load as load_context
 from profiles.features.context import save as save_context
-from profiles.features.history import History
+from profiles.features.history import FACTS, History
 from profiles.features.profile_build import ProfileBuild
 from profiles.interactions import InteractionsConfig
 from profiles.log_frames import LOG, log_frame, write_log, write_said, written_texts
@@ -27,6 +27,7 @@ from profiles.store import EventStore
 FRAMES = ("events", "items", "users", "interactions", "user_profiles", "item_profiles", "texts")
 KINDS = ("user", "item")
 ORIGIN = (*LOG, PARTS, "history")  # what a later snapshot may take over
+CHANGED = "events were taken out of the log while it was read; build the snapshot again"
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]  # what, of how many: advance
 
 
@@ -132,7 +133,7 @@ def build(
         (folder / "history").mkdir()
         facts = {"log": _log_of(store), "last_event": _event_at(store, watermark)}
         with progress("histories", watermark - start) as advance:
-            past = history.build(
+            past = history_build.build(
                 folder / "history",
                 lambda columns: store.scan(start, watermark, columns),
                 watermark,
@@ -157,7 +158,7 @@ def build(
         about["event_types"] = log.event_types
         about["counts"] = {"events": log.events, **dict(zip(("users", "items"), profiled, strict=True))}
         if store.revision() != revision:
-            raise ContractError(history.CHANGED)
+            raise ContractError(CHANGED)
     return Snapshot(place)
 
 
@@ -168,7 +169,7 @@ def built_upon(root: Path, store: EventStore, watermark: int, revision: int) -> 
     """
     same = {"log": _log_of(store), "revision": revision}
     usable = []
-    for path in root.glob(f"[!.]*/history/{history.FACTS}"):
+    for path in root.glob(f"[!.]*/history/{FACTS}"):
         found = Snapshot(path.parent.parent)
         with suppress(ValueError, LookupError, TypeError, AttributeError):  # not what was written there
             facts = found.history.facts

@@ -9,8 +9,8 @@ import polars as pl
 
 from profiles.features import FeaturesConfig
 from profiles.features.attributes import said
+from profiles.features.coding import session_keys
 from profiles.features.context import Context
-from profiles.features.history import session_keys
 from profiles.features.past import Events, Past, marks, worded
 from profiles.features.terms import written_by_one
 from profiles.features.user_features import user_features

@@ -7,31 +7,33 @@ import numpy as np
 from profiles.jit import compiled
 
 Arrays = Mapping[str, np.ndarray]
+Events = tuple[Arrays, Arrays]  # what all have, and what some say: `at` rises, their place among all
 Users = tuple[np.ndarray, np.ndarray]  # rising keys, and where the events of each begin
 
 
 def merged(
-    old: Arrays, old_users: Users, new: Arrays, new_users: Users, blank: Mapping[str, np.generic]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the arrays of `blank` of both, and where each user's begin; users in the order of their keys.
+    old: Events, old_users: Users, new: Events, new_users: Users
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Return both, and where each user's events begin; users in the order of their keys.
 
-    A new event comes behind those of its user that are no later, so that both orders stay. An array that
-    only one has is blank in the other; one that none has is left out.
+    A new event comes behind those of its user that are no later, so that both orders stay.
     """
-    at = np.empty(len(new["time"]), np.int64)
-    _places(*old_users, old["time"], *new_users, new["time"], at)
-    found = {}
-    for name, value in blank.items():
-        if name in old or name in new:
-            one = old[name] if name in old else np.full(len(old["time"]), value)
-            other = new[name] if name in new else np.full(len(at), value)
-            found[name] = np.empty(len(one) + len(other), value.dtype)
-            _between(one, other, at, found[name])
+    (one, one_said), (other, other_said) = old, new
+    at = np.empty(len(other["time"]), np.int64)
+    _places(*old_users, one["time"], *new_users, other["time"], at)
+    found = {name: np.empty(len(one[name]) + len(at), one[name].dtype) for name in one}
+    for name, both in found.items():
+        _between(one[name], other[name], at, both)
+    old_at = one_said["at"] + np.searchsorted(at, one_said["at"], side="right")
+    new_at = at[other_said["at"]] + other_said["at"]
+    place = np.searchsorted(old_at, new_at)
+    said = {name: np.insert(one_said[name], place, other_said[name]) for name in one_said if name != "at"}
+    said["at"] = np.insert(old_at, place, new_at)
     keys = np.union1d(old_users[0], new_users[0])
     length = np.zeros(len(keys), np.int64)
-    for (key, starts), arrays in ((old_users, old), (new_users, new)):
+    for (key, starts), arrays in ((old_users, one), (new_users, other)):
         length[np.searchsorted(keys, key)] += np.diff(starts, append=len(arrays["time"]))
-    return found, np.cumsum(length) - length
+    return found, said, np.cumsum(length) - length
 
 
 @compiled

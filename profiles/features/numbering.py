@@ -48,14 +48,15 @@ class Numbering:
         self._keys = Keys()
         self._names = [pl.Series(dtype=pl.String)]
 
-    def __call__(self, strings: pl.Series) -> np.ndarray:
-        """Return each string's number, int32; -1 for null."""
-        keys = hashed(strings)
+    def __call__(self, strings: pl.Series, keys: np.ndarray | None = None) -> np.ndarray:
+        """Return each string's number, int32; -1 for null. `keys` are their hashes, where known already."""
+        keys = hashed(strings) if keys is None else keys
         missing = strings.is_null().to_numpy() if strings.null_count() else None
         with self._lock:
             codes, fresh = self._keys(keys, missing)
             if len(fresh):
-                self._names.append(strings.gather(fresh))
+                # Through Arrow, a copy of these alone: what Polars gathers holds on to the whole batch.
+                self._names.append(pl.Series(strings.gather(fresh).to_arrow()))
         return codes
 
     def names(self) -> pl.Series:

@@ -17,23 +17,25 @@ context), the second computes every user's columns and adds up the items' totals
 items alone.
 
 Memory: two partitions of the history with what is computed on the way (about 300 bytes an event of
-theirs), the items' counts (4 bytes an item, type and window) and, at the end, a few times CHUNK user
-profiles, about 1.5 kB each, while they are sorted.
+theirs), the items' counts (4 bytes an item, type and window), HELD bytes of columns and, at the end, a few
+times CHUNK user profiles, about 1.5 kB each, while they are sorted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from profiles import threads
+from profiles import memory, threads
 from profiles.features import FeaturesConfig, filled, loops
 from profiles.features.attributes import cleaned, normalised, said
 from profiles.features.context import NEVER, Context, attributes_of, band_edges, priced, since_of, with_shares
@@ -46,7 +48,8 @@ from profiles.features.totals import Part, Totals
 from profiles.features.user_features import user_features
 from profiles.interactions import InteractionsConfig
 
-CHUNK = 100_000  # users whose profiles are sorted at once
+CHUNK = 50_000  # users whose profiles are sorted at once
+HELD = 2_000_000_000  # bytes of partitions' columns held until they are sorted; the rest is written beside
 
 
 @dataclass(frozen=True)
@@ -67,23 +70,26 @@ class ProfileBuild:
 
     def run(self, folder: Path) -> Context:
         """Write user_profiles.arrow and item_profiles.arrow; returns what they were compared with."""
-        with ThreadPoolExecutor(threads.available()) as pool:
+        with memory.kept(), ThreadPoolExecutor(threads.available()) as pool:
             context, renumbered = self._context(pool)
             totals = Totals(context, self.config, {name: v for name, (v, _) in self._audiences.items()})
-            written = []
-            for part, path in pool.map(
-                lambda n: self._partition(n, context, renumbered, totals, folder),
-                range(self.history.partitions),
+            held, parts = 0.0, list[pl.DataFrame]()
+            for number, (part, frame) in enumerate(
+                pool.map(
+                    lambda n: self._partition(n, context, renumbered, totals), range(self.history.partitions)
+                )
             ):
                 if part is not None:
                     totals.add(part)
-                    written.append(path)
+                    if held + frame.estimated_size() > HELD:
+                        frame = _beside(frame, folder / f"part-{number:04}.arrow")
+                    else:
+                        held += frame.estimated_size()
+                    parts.append(frame)
                 self.progress(1)
-            self._write_users(pool, context, folder, written)
-        features = item_features(totals)
-        columns = [filled(f.column(name, totals), f.fill) for name, f in features.items()]
-        frame = pl.DataFrame([context.item_ids.alias("item_id"), *columns])
-        frame.write_ipc(folder / "item_profiles.arrow")
+            items = pool.submit(_write_items, totals, folder)
+            self._write_users(pool, context, folder, parts)
+            items.result()
         return context
 
     def _context(self, pool: ThreadPoolExecutor) -> "tuple[Context, Renumbered]":
@@ -133,20 +139,19 @@ class ProfileBuild:
         return table, spend, kinds
 
     def _partition(
-        self, number: int, context: Context, renumbered: "Renumbered", totals: Totals, folder: Path
-    ) -> tuple[Part | None, Path]:
-        """Write the columns of one partition's users; returns what they add to the items."""
-        path = folder / f"part-{number:04}.arrow"
+        self, number: int, context: Context, renumbered: "Renumbered", totals: Totals
+    ) -> tuple[Part | None, pl.DataFrame]:
+        """Return what one partition's users add to the items, None without any, and their columns by id."""
         events, alive = self.history.events(number).until(self.as_of)
         if not alive.any():
-            return None, path
+            return None, pl.DataFrame()
         events = renumbered(events)
         user_ids = self.history.users(number)["user_id"].filter(pl.Series(alive))
         features = user_features(context, self.config)
         past = Past(events, self.as_of, context, self.config, self.interactions)
         columns = [feature.column(name, past) for name, feature in features.items()]
-        pl.DataFrame([user_ids.alias("user_id"), *columns]).sort("user_id").write_ipc(path)
-        return totals.part(events, past.tastes.first, past.visits.opens, self._codes(user_ids)), path
+        frame = pl.DataFrame([user_ids.alias("user_id"), *columns]).sort("user_id")
+        return totals.part(events, past.tastes.first, past.visits.opens, self._codes(user_ids)), frame
 
     @cached_property
     def _audiences(self) -> dict[str, tuple[pl.Series, pl.DataFrame]]:
@@ -171,15 +176,15 @@ class ProfileBuild:
         }
 
     def _write_users(
-        self, pool: ThreadPoolExecutor, context: Context, folder: Path, paths: list[Path]
+        self, pool: ThreadPoolExecutor, context: Context, folder: Path, parts: Sequence[pl.DataFrame]
     ) -> None:
-        """Put the partitions and the users without events together, sorted by id, and drop the partitions.
+        """Put the partitions and the users without events together, sorted by id.
 
         Each partition is sorted, so a run of ids is a slice of each: CHUNK users are in memory at once.
         """
         features = user_features(context, self.config)
         schema = pl.Schema({"user_id": pl.String(), **{name: f.dtype for name, f in features.items()}})
-        parts = [pl.DataFrame(schema=schema), *(_mapped(path) for path in paths)]
+        parts = [pl.DataFrame(schema=schema), *parts]
         active = pl.concat([part["user_id"] for part in parts])
         users = self.users.sort("user_id")
         silent = users.select("user_id").filter(~pl.col("user_id").is_in(active.implode()))
@@ -188,8 +193,10 @@ class ProfileBuild:
         ids = pl.concat([active, silent["user_id"]]).sort()
         edges = ids.gather_every(CHUNK)[1:]
 
-        def chunk(numbered: tuple[int, tuple[pl.DataFrame, ...]]) -> Path:
-            number, (*events, no_events, own_words, own_users) = numbered
+        free = SimpleQueue[BytesIO]()  # memory that was touched once is written to again
+
+        def chunk(cut: tuple[pl.DataFrame, ...]) -> BytesIO:
+            *events, no_events, own_words, own_users = cut
             both = pl.concat(events)
             if len(no_events):
                 both = pl.concat([both, no_events], how="diagonal")
@@ -198,34 +205,42 @@ class ProfileBuild:
                 filled(both[name], f.fill) for name, f in features.items() if f.fill is not None
             )
             both = normalised(with_words(both, own_words), own_users, self.config)
-            path = folder / f"chunk-{number:04}.arrow"
-            both.write_ipc(path)
-            return path
+            file = BytesIO() if free.empty() else free.get()
+            file.seek(0)
+            both.write_ipc(file)
+            return file
 
         sorted_by_id = (_cut(frame, edges) for frame in (*parts, silent, words, users))
-        chunks = threads.ahead(pool, chunk, enumerate(zip(*sorted_by_id, strict=True)))
-        _joined(chunks, folder / "user_profiles.arrow")
-        for path in paths:
-            path.unlink()
+        chunks = threads.ahead(pool, chunk, zip(*sorted_by_id, strict=True))
+        _joined(chunks, free, folder / "user_profiles.arrow")
 
 
-def _mapped(path: Path) -> pl.DataFrame:
-    """Open a frame without reading it; Polars' own reader copies."""
-    with pa.memory_map(str(path)) as file:
+def _write_items(totals: Totals, folder: Path) -> None:
+    features = item_features(totals)
+    columns = [filled(f.column(name, totals), f.fill) for name, f in features.items()]
+    frame = pl.DataFrame([totals.context.item_ids.alias("item_id"), *columns])
+    frame.write_ipc(folder / "item_profiles.arrow")
+
+
+def _beside(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return the frame mapped from a file without a name, which is gone when nobody reads it any more."""
+    frame.write_ipc(path)
+    with pa.memory_map(str(path)) as file:  # Polars' own reader copies
+        path.unlink()
         return pl.DataFrame(pa.ipc.open_file(file).read_all())
 
 
-def _joined(paths: Iterable[Path], target: Path) -> None:
-    """Write the batches of several files, at least one, into one, and drop each when it is copied."""
+def _joined(files: Iterable[BytesIO], free: SimpleQueue[BytesIO], target: Path) -> None:
+    """Write the batches of several files in memory, at least one, into one; what is written is `free`."""
     with ExitStack() as opened:
         writer = None
-        for path in paths:
-            with pa.memory_map(str(path)) as source:
-                file = pa.ipc.open_file(source)
-                writer = writer or opened.enter_context(pa.ipc.new_file(str(target), file.schema))
-                for number in range(file.num_record_batches):
-                    writer.write_batch(file.get_batch(number))
-            path.unlink()
+        for written in files:
+            source = pa.ipc.open_file(pa.py_buffer(written.getbuffer()[: written.tell()]))
+            writer = writer or opened.enter_context(pa.ipc.new_file(str(target), source.schema))
+            for number in range(source.num_record_batches):
+                writer.write_batch(source.get_batch(number))
+            del source  # while it looks at the memory nothing can write there
+            free.put(written)
 
 
 def _cut(frame: pl.DataFrame, edges: pl.Series) -> list[pl.DataFrame]:

@@ -13,15 +13,16 @@ Arrays = Mapping[str, np.ndarray]
 class Spill:
     """Takes batches of dealt-out arrays and gives each partition back, in the order of the batches."""
 
-    def __init__(self, folder: Path, partitions: int, limit: int, blank: Mapping[str, np.generic]) -> None:
-        """Hold at most about `limit` bytes; `folder` takes the rest until the end.
+    def __init__(
+        self, folder: Path, name: str, partitions: int, limit: int, types: Mapping[str, type[np.generic]]
+    ) -> None:
+        """Hold at most about `limit` bytes; `folder` takes the rest until the end, in files of this name.
 
-        `blank` names the arrays, each with its type and the value it has where a batch leaves it out.
+        `types` names the arrays of every batch.
         """
-        self.partitions = partitions
-        self._files = [folder / f"spill-{number:04}" for number in range(partitions)]
+        self._files = [folder / f"spill-{name}-{number:04}" for number in range(partitions)]
         self._limit = limit
-        self._blank = blank
+        self._types = types
         self._held: list[list[Arrays]] = [[] for _ in range(partitions)]
         self._bytes = 0
 
@@ -43,45 +44,32 @@ class Spill:
             self._write()
 
     def take(self, number: int) -> dict[str, np.ndarray]:
-        """Return a partition's arrays, without those that no batch had, and forget them."""
+        """Return a partition's arrays and forget them."""
         parts = self._held[number]
         if self._files[number].exists():
             with self._files[number].open("rb") as file:
                 parts = [*self._blocks(file), *parts]
             self._files[number].unlink()
         self._held[number] = []
-        return joined(parts, self._blank)
+        return self._joined(parts)
 
     def _write(self) -> None:
         for number, file in enumerate(self._files):
             if not self._held[number]:
                 continue
-            arrays = joined(self._held[number], self._blank)
             with file.open("ab") as out:
-                for name, blank in self._blank.items():  # one that is not there is empty
-                    np.save(out, arrays.get(name, np.zeros(0, blank.dtype)), allow_pickle=False)
+                for array in self._joined(self._held[number]).values():
+                    np.save(out, array, allow_pickle=False)
             self._held[number] = []
         self._bytes = 0
 
     def _blocks(self, file: BufferedReader) -> list[Arrays]:
         found: list[Arrays] = []
         while file.peek(1):
-            block = {name: np.load(file, allow_pickle=False) for name in self._blank}
-            rows = max(map(len, block.values()))
-            found.append({name: array for name, array in block.items() if len(array) == rows})
+            found.append({name: np.load(file, allow_pickle=False) for name in self._types})
         return found
 
-
-def joined(parts: Sequence[Arrays], blank: Mapping[str, np.generic]) -> dict[str, np.ndarray]:
-    """Put parts behind one another; an array that only some have is blank in the others."""
-    there = [name for name in blank if any(name in part for part in parts)]
-    rows = [max(map(len, part.values())) for part in parts]
-    return {
-        name: np.concatenate(
-            [
-                part[name] if name in part else np.full(n, blank[name])
-                for part, n in zip(parts, rows, strict=True)
-            ]
-        )
-        for name in there
-    }
+    def _joined(self, parts: Sequence[Arrays]) -> dict[str, np.ndarray]:
+        """Put parts behind one another."""
+        nothing = {name: np.zeros(0, one) for name, one in self._types.items()}
+        return {name: np.concatenate([part[name] for part in [nothing, *parts]]) for name in self._types}

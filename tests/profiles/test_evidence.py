@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from profiles.features import FeaturesConfig, history
+from profiles.features import FeaturesConfig, history_build
 from profiles.features.context import ATTRIBUTES, Context, load, save
 from profiles.features.evidence import behind
 from profiles.features.live import user_profile
@@ -65,7 +65,7 @@ def known(folder: Path, rows: Sequence[Row], config: FeaturesConfig = CONFIG) ->
     events = frame(sorted(rows, key=lambda r: r["timestamp"]))
     items = ITEMS.conform(pl.DataFrame(ITEMS_GIVEN))
     (folder / "history").mkdir(parents=True)
-    past = history.build(
+    past = history_build.build(
         folder / "history", lambda columns: [events.select(columns)], len(events), items["item_id"], {}
     )
     texts = events.select("user_id", "text", "timestamp").drop_nulls("text")

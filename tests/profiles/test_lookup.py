@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from profiles.features import VALUE_SHARES, FeaturesConfig, history
+from profiles.features import VALUE_SHARES, FeaturesConfig, history_build
 from profiles.features.lookup import ProfileRows
 from profiles.features.profile_build import ProfileBuild
 from profiles.interactions import InteractionsConfig
@@ -140,7 +140,7 @@ def small_world() -> Callable[[Path], tuple[pl.DataFrame, pl.DataFrame]]:
         events = EVENTS.conform(pl.DataFrame(rows))
         (folder / "history").mkdir()
         none = ITEMS.empty()["item_id"]
-        past = history.build(
+        past = history_build.build(
             folder / "history", lambda columns: [events.select(columns)], len(events), none, {}
         )
         texts = events.select("user_id", "text", "timestamp").head(0)

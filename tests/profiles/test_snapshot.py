@@ -16,12 +16,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from profiles import log_frames, manifest
-from profiles.features import FeaturesConfig, history
+from profiles.features import FeaturesConfig, history_build
+from profiles.features.coding import READ
 from profiles.features.live import user_profile
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.log_frames import texts
 from profiles.schema import EVENTS, ITEMS, TEXTS, USERS, ContractError
-from profiles.snapshot import FRAMES, Snapshot, build
+from profiles.snapshot import CHANGED, FRAMES, Snapshot, build
 from profiles.store.sqlite import SQLiteStore
 from profiles.texts import text_hash
 
@@ -122,7 +123,13 @@ def test_the_manifest_says_what_is_in_it(store: SQLiteStore, root: Path) -> None
         *(f"context/{name}" for name in ("items.arrow", "values.arrow", "terms.arrow", "facts.json")),
         *(
             f"history/{name}"
-            for name in ("facts.json", "items.arrow", "users-0000.arrow", "events-0000.arrow")
+            for name in (
+                "facts.json",
+                "items.arrow",
+                "users-0000.arrow",
+                "said-0000.arrow",
+                "events-0000.arrow",
+            )
         ),
     }
     assert snapshot.folder == root / snapshot.name
@@ -362,9 +369,9 @@ def test_attributes_of_then_are_joined_where_they_have_versions(
         "profiles.snapshot.write_log",
         "profiles.snapshot.save_context",
         "profiles.log_frames.said",
-        "profiles.features.history.Spill._write",
-        "profiles.features.history.by_user_and_time",
-        "profiles.features.history._name_users",
+        "profiles.features.history_build.Spill._write",
+        "profiles.features.history_build.by_user_and_time",
+        "profiles.features.history_build._name_users",
         "profiles.features.profile_build.telling_terms",
         "profiles.features.profile_build.user_features",
         "profiles.features.profile_build.item_features",
@@ -381,7 +388,7 @@ def test_an_error_in_the_middle_leaves_nothing(
         reached.extend(p.relative_to(root) for p in root.rglob("*"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(history, "BUFFER", 0)
+    monkeypatch.setattr(history_build, "BUFFER", 0)
     monkeypatch.setattr(place, stop)
     with pytest.raises(KeyboardInterrupt):
         built(store, root)
@@ -391,19 +398,18 @@ def test_an_error_in_the_middle_leaves_nothing(
     manifest.verify(built(store, root).folder)
 
 
-@pytest.mark.parametrize("columns", [("user_id",), history.READ])  # how the log is read, last and before
 def test_an_erasure_while_it_is_built_leaves_nothing_of_either(
-    columns: Sequence[str], store: SQLiteStore, root: Path, monkeypatch: pytest.MonkeyPatch
+    store: SQLiteStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan = store.scan
 
     def erased_midway(*given: Any) -> Iterator[pl.DataFrame]:
-        if given[-1] == columns:
+        if given[-1] == READ:
             store.erase(["bob", "cid"])
         return scan(*given)
 
     monkeypatch.setattr(store, "scan", erased_midway)
-    with pytest.raises(ContractError, match=history.CHANGED):
+    with pytest.raises(ContractError, match=CHANGED):
         built(store, root)
     assert list(root.iterdir()) == []
     monkeypatch.undo()
@@ -478,7 +484,7 @@ GENERATED = dedent(
     import numpy as np
     import polars as pl
 
-    from profiles.features import history
+    from profiles.features import history_build
     from profiles.features import FeaturesConfig
     from profiles.interactions import InteractionsConfig
     from profiles.schema import EVENTS, ITEMS, TIME, USERS
@@ -518,7 +524,7 @@ GENERATED = dedent(
             return {"items": ITEMS, "users": USERS}[kind].empty()
 
 
-    history.PARTITION, history.BUFFER = 100_000, 4_000_000
+    history_build.PARTITION, history_build.BUFFER = 100_000, 4_000_000
     built = build(Generated(), folder, InteractionsConfig(), FeaturesConfig(windows_days=(1, 30)))
     assert built.about["counts"] == {"events": batches * EVENTS_EACH, "users": 10_000, "items": 1000}
     print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

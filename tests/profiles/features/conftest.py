@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from profiles.features import FeaturesConfig, history
+from profiles.features import FeaturesConfig, history_build
 from profiles.features.context import Context
 from profiles.features.live import user_profile
 from profiles.features.profile_build import ProfileBuild
@@ -91,9 +91,9 @@ def built(world: World, folder: Path, partition: int = 10**6) -> Built:
         return [events[n : n + 37].select(columns) for n in range(0, len(events), 37)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "PARTITION", partition)
+        patch.setattr(history_build, "PARTITION", partition)
         (folder / "history").mkdir(parents=True)
-        past = history.build(folder / "history", scan, len(events), items["item_id"], {})
+        past = history_build.build(folder / "history", scan, len(events), items["item_id"], {})
         context = ProfileBuild(
             past, items, world.users, texts.select("user_id", "text", "timestamp"), microseconds(world.at),
             world.config, world.weights,

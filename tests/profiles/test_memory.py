@@ -1,0 +1,52 @@
+"""Memory that is freed is touched again instead of asked for anew."""
+
+import subprocess
+import sys
+
+import pytest
+
+from profiles import memory
+
+LOOP = """
+import resource, sys, threading
+import numpy as np
+from contextlib import nullcontext
+from profiles import memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def work():
+    for _ in range(40):
+        held = [np.ones(size, np.uint8) for size in (3_000_000, 9_000_000, 20_000_000)]
+        del held
+
+before = faults()
+with memory.kept() if sys.argv[1] == "kept" else nullcontext():
+    for _ in range(3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is not glibc")
+def test_what_is_freed_is_used_again() -> None:
+    kept, given_back = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", LOOP, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("kept", "not")
+    )
+    assert kept < 0.7 * given_back
+
+
+def test_nothing_changes_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    ran = []
+    with memory.kept():
+        ran.append("inside")  # no error before, none after
+    assert ran
