@@ -9,8 +9,7 @@ from functools import partial
 import numpy as np
 import polars as pl
 
-from profiles import engine
-from profiles.features import VALUE_SHARES, Feature, Lists, counts_by_type
+from profiles.features import VALUE_SHARES, Feature, Lists, counts_by_type, loops
 from profiles.features.past import ratio
 from profiles.features.totals import Totals
 from profiles.schema import DAY, TIME
@@ -113,10 +112,13 @@ AUDIENCE: Columns = {
 
 def _co_items(t: Totals) -> Lists:
     """Items most often next to an item in a visit, as the share of its neighbours; ties by id."""
-    found = engine.run("co_items", {"pairs": t.pairs()}, keep=t.config.affinities)
-    counts = np.bincount(found["item"].to_numpy(), minlength=len(t.context.item_ids))
-    names = t.context.item_ids.gather(found["other"])
-    return Lists(np.append(0, np.cumsum(counts)), names, found["share"].to_numpy())
+    pairs = t.pairs()
+    first, last = pairs.indptr[:-1], pairs.indptr[1:]
+    nothing = np.zeros(pairs.shape[1])
+    offsets, others, shares = loops.strongest(
+        first, last, pairs.indices, pairs.data, 0.0, nothing, 0, t.config.affinities
+    )
+    return Lists(offsets, t.context.item_ids.gather(others), shares)
 
 
 def _count(kind: int | None, days: int | None, t: Totals) -> np.ndarray:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from profiles.features import FeaturesConfig, loops
 from profiles.features.context import NEVER, Context
@@ -88,9 +89,12 @@ class Totals:
         """Events by (item, type) of the last days, or of all time."""
         return np.asarray(self._cumulated[:, :, -1 if days is None else self.windows.index(days)])
 
-    def pairs(self) -> pl.DataFrame:
-        """Return (small, large, times): rows of two items next to each other in visits; pairs may repeat."""
+    def pairs(self) -> sparse.csr_matrix:
+        """Return how often two items stood next to each other in visits: (items, items), symmetric."""
+        items = len(self.context.item_ids)
         key = np.concatenate([keys for keys, _ in self._pairs])
-        small, large = np.divmod(key, max(1, len(self.context.item_ids)))
-        times = np.concatenate([counts for _, counts in self._pairs])
-        return pl.DataFrame({"small": small, "large": large, "times": times})
+        times = np.concatenate([counts for _, counts in self._pairs]).astype(np.float64)
+        once = sparse.coo_matrix((times, np.divmod(key, max(1, items))), (items, items)).tocsr()
+        both = once + once.T
+        both.sort_indices()
+        return both
