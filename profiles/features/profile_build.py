@@ -197,7 +197,7 @@ class ProfileBuild:
 
         def chunk(cut: tuple[pl.DataFrame, ...]) -> BytesIO:
             *events, no_events, own_words, own_users = cut
-            both = pl.concat(events)
+            both = pl.concat(events, rechunk=True)
             if len(no_events):
                 both = pl.concat([both, no_events], how="diagonal")
             both = both.sort("user_id")
