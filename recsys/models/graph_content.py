@@ -1,24 +1,19 @@
 """Graph with content: LightGCN's item vectors, spread over users, categories, tags and texts alike."""
 
-from typing import Literal
-
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from scipy.sparse import vstack
+from pydantic import Field, PositiveFloat
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HeldOut, HoldOutConfig
+from recsys.held_out import HoldOutConfig, Learnable
 from recsys.labels import incidence, labels
-from recsys.models.lightgcn import folded, folding
+from recsys.propagation import PropagationConfig, folded, learn
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.sampling import Sampler
 from recsys.training import TrainingConfig
 
 
-class GraphContentConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
-    factors: PositiveInt = Field(64, description="length of an item's vector")
-    layers: PositiveInt = Field(3, description="K: steps along the graph")
+class GraphContentConfig(RecommenderConfig, PropagationConfig, HoldOutConfig, TrainingConfig):
     attributes: tuple[str, ...] = Field(
         ("categories", "tags"), description="attributes of items whose values are nodes of the graph"
     )
@@ -28,12 +23,6 @@ class GraphContentConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
     hidden: float = Field(
         0.2, ge=0, lt=1, description="share of the items known by their content alone, anew each step"
     )
-    loss: Literal["bpr", "sampled_softmax"] = Field(
-        "bpr", description="of a pair, or of a batch of drawn items"
-    )
-    negatives: PositiveInt = Field(1, description="items drawn: a pair for bpr, a batch for sampled_softmax")
-    l2: NonNegativeFloat = Field(1e-4, description="ridge penalty on the own vectors of a batch")
-    batch_size: PositiveInt = Field(2048, description="pairs a step")
 
 
 class GraphContent(Recommender):
@@ -63,48 +52,21 @@ class GraphContent(Recommender):
         found = labels(train.catalogue, c.attributes)
         described = incidence(found, len(train.items)) * c.label_weight
         texts = None if train.vectors is None else np.nan_to_num(train.vectors)
-        full = train.matrix(c.repeats)
-        told = (described.getnnz(axis=1) > 0) | (False if texts is None else texts.any(axis=1))
-        if not told.any():
+        spoken = (described.getnnz(axis=1) > 0) | (False if texts is None else texts.any(axis=1))
+        if not spoken.any():
             raise NotApplicableError("no item has a category, tag or text: lightgcn is this without them")
-        known = np.flatnonzero(told | (full.getnnz(axis=0) > 0))
-        data, described = full[:, known], described[known]
-        held = HeldOut.of(data, c.validation_users, c.seed) if c.patience else None
-        data = data if held is None else held.matrix
-        owner = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
+        told = Learnable.of(train.matrix(c.repeats), c, spoken)
+        data, described = told.data, described[told.known]
+        texts = None if texts is None else texts[told.known]
         with training.reproducible(c.seed):
             network = GraphContentNetwork(
-                data, described, None if texts is None else texts[known], c.factors, c.hidden,
+                data, described, texts, c.factors, c.hidden,
                 layers=c.layers, loss=c.loss, negatives=c.negatives, l2=c.l2,
                 sampler=Sampler.popularity(data.getnnz(axis=0) > 0),  # uniform over what was touched
             )  # fmt: skip
-        degree = np.asarray(vstack([data, described.T]).sum(axis=0)).ravel()
-
-        def read() -> tuple[np.ndarray, np.ndarray]:
-            return folding([layer[-len(known) :].cpu().numpy() for layer in network.spread()], degree)
-
-        def validate() -> float:
-            factors, below = read()
-            assert held is not None
-            return held.ndcg(lambda past: (folded(past, below) @ factors.T).astype(np.float32))
-
-        training.train(
-            training.Task(
-                network,
-                training.shuffled(data.nnz, c.batch_size),
-                lambda rows, random: network.loss(owner[rows], data.indices[rows], random),
-                training.fingerprint(
-                    *(part for m in (data, described) for part in (m.indptr, m.indices, m.data)),
-                    *([] if texts is None else [texts[known]]),
-                ),
-                None if held is None else validate,
-                ("factors", "layers", "batch_size"),
-            ),
-            c,
-        )
-        self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
-        self.folding = np.zeros((len(train.items), c.factors), np.float32)
-        self.factors[known], self.folding[known] = read()
+        parts = [part for m in (data, described) for part in (m.indptr, m.indices, m.data)]
+        key = training.fingerprint(*parts, *([] if texts is None else [texts]))
+        self.factors, self.folding = learn(network, told, key, c)
 
     def _users(self, queries: Queries) -> np.ndarray:
         return folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))
