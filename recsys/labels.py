@@ -5,6 +5,7 @@ value; the same value of two attributes is two labels.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -50,6 +51,15 @@ def incidence(found: pl.DataFrame, items: int, share: np.ndarray | None = None) 
     column = found["label"].cast(pl.Enum(names)).to_physical().to_numpy()
     cells = np.ones(len(found)) if share is None else share
     return csr_matrix((cells, (found["row"].to_numpy(), column)), (items, len(names)))
+
+
+def keys(found: pl.DataFrame) -> np.ndarray:
+    """Return a number for each label, in the order of `incidence`'s columns, (labels,) uint64.
+
+    Another catalogue's label of the same name has the same number, whatever its column.
+    """
+    digests = [sha256(name.encode()).digest()[:8] for name in found["label"].unique().sort()]
+    return np.frombuffer(b"".join(digests), "<u8")
 
 
 def tf_idf(cells: csr_matrix) -> csr_matrix:

@@ -248,6 +248,48 @@ def test_graph_content_hides_own_vectors_while_training(lopsided, learned):
     assert not (network.first()[-14:-3] == 0).all(1).any()
 
 
+def test_graph_content_goes_on_from_labels_by_name_and_the_map_of_texts(lopsided, learned):
+    """Where nothing may move, a label keeps its vector in any column, and a new one begins among its like."""
+    settings = {"attributes": ["brand", "facets"], "factors": 4, "learning_rate": 0.05}
+    train = described(lopsided)
+    model = fit("graph_content", train, epochs=3, **settings)
+    names = ["brand:brand 0", "brand:brand 1", "brand:brand 2"]
+    names += [f"facets:{facet}" for facet in ("big", "brand 0", "brand 1", "brand 2", "old")]
+    old = dict(zip(names, model.content["labels"], strict=True))
+    own, table = model.first.copy(), model.content["map"].copy()
+    assert np.isnan(own[11:]).all()
+    assert not np.isnan(own[:11]).any()
+    facets = [["a new one", "old"] if n in (0, 4) else ["old", "big"] if n < 3 else [] for n in range(14)]
+    attributes = train.catalogue.attributes.with_columns(facets=pl.Series(facets, dtype=pl.List(pl.String)))
+    again = replace(train, catalogue=replace(train.catalogue, attributes=attributes))
+    model.config = model.config.model_copy(update={"learning_rate": 1e-12})
+    model.update(again)
+    found = learned[-1].labels.detach().numpy()
+    kept = ["brand:brand 0", "brand:brand 1", "brand:brand 2", "facets:big", "facets:old"]
+    np.testing.assert_allclose(found[[0, 1, 2, 4, 5]], [old[name] for name in kept], atol=1e-6)
+    # Item 0 is of brand 0 and old, and item 4, of no brand, is old.
+    among = [(old["brand:brand 0"] + old["facets:old"]) / 2, old["facets:old"]]
+    np.testing.assert_allclose(found[3], np.mean(among, axis=0), atol=1e-6)
+    np.testing.assert_allclose(model.content["map"], table, atol=1e-6)
+    np.testing.assert_allclose(model.first, own, atol=1e-6)
+    # Texts of another length are mapped anew, and none at all need no map.
+    for width in (3, None):
+        wider = replace(again, vectors=None if width is None else lopsided.vectors[:, :width])
+        assert not np.isnan(model.update(wider).score(lopsided.queries())).all()
+        assert model.content.get("map", np.zeros((4, 0))).shape == (4, width or 0)
+
+
+def test_graph_content_of_texts_alone_is_saved_and_goes_on(lopsided, tmp_path):
+    model = fit("graph_content", lopsided.train, attributes=[], factors=4, epochs=1)
+    model.save(tmp_path / "model", "graph_content")
+    again = RECOMMENDERS["graph_content"].load(tmp_path / "model")
+    assert np.array_equal(
+        again.update(lopsided.train).score(lopsided.queries()),
+        model.update(lopsided.train).score(lopsided.queries()),
+        equal_nan=True,
+    )
+
+
 def test_graph_content_says_when_there_is_no_content(lopsided):
     bare = lopsided.catalogue.attributes.with_columns(categories=pl.lit(None, pl.List(pl.String)))
     train = replace(lopsided.without_text().train, catalogue=replace(lopsided.catalogue, attributes=bare))

@@ -23,6 +23,15 @@ NEVER_BELOW = 0.9  # of the fit's NDCG, whatever they can tell
 FAMILIES: dict[str, dict[str, Any]] = {
     "als": {"factors": 16, "l2": 5.0},
     "ease": {"l2": 50.0},
+    "graph_content": {
+        "factors": 16,
+        "epochs": 12,
+        "update_epochs": 3,
+        "batch_size": 512,
+        "learning_rate": 0.03,
+        "loss": "sampled_softmax",
+        "negatives": 64,
+    },
     "lightgcn": {
         "factors": 16,
         "epochs": 12,
