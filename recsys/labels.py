@@ -6,13 +6,15 @@ value; the same value of two attributes is two labels.
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix, diags
 
 from profiles.schema import ContractError
-from recsys.dataset import Catalogue
+from recsys.dataset import Catalogue, Queries
+from recsys.decay import decayed
 from recsys.recommender import linear_scores
 
 NO_LABELS = ("item_id", "title", "text")  # an item's own
@@ -82,6 +84,35 @@ def cosine_parts(x: csr_matrix, vectors: csr_matrix, items: np.ndarray) -> tuple
     norm = np.sqrt(np.square(np.asarray(own.sum(axis=0))).sum())
     parts: np.ndarray = (own @ vectors[items].T).toarray()
     return x.indices, parts / (norm if norm > 0 else np.nan)
+
+
+class Labelled:
+    """What a recommender by labels shares; it says which in its `_fit`.
+
+    score(u, i) = cos(q_u, v_i), q_u = sum over j in u's history of x_uj 0.5^(age_uj / half-life) v_j, v_i
+    the unit TF-IDF of i's labels. Items without a label in common with the history are NaN.
+    """
+
+    config: Any  # a RecommenderConfig and FadingConfig in one
+    cost: ClassVar[str] = "counting"
+    state: ClassVar[tuple[str, ...]] = ("vectors", "by_label")
+    vectors: csr_matrix  # (items, labels) float32, rows of norm 1 or 0
+    by_label: csr_matrix  # the same by labels, so that no query has to turn it over
+
+    def _describe(self, cells: csr_matrix) -> None:
+        """Set the state: `cells` (items, labels) is the share of a label in an item, before TF-IDF."""
+        self.vectors = tf_idf(cells)
+        self.by_label = self.vectors.T.tocsr()
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        return cosines(self._past(queries), self.vectors, self.by_label, items)
+
+    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each past item's labels add to the cosine; the parts sum to the score."""
+        return cosine_parts(self._past(query), self.vectors, items)
+
+    def _past(self, queries: Queries) -> csr_matrix:
+        return decayed(queries, self.config.repeats, self.config.half_life_days)
 
 
 def _listed(kind: pl.DataType) -> bool:

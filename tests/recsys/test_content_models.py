@@ -81,6 +81,59 @@ def test_content_vectors_reads_the_file_it_is_told_to(lopsided):
         fit("content_vectors", timeless, vectors="one", half_life_days=2)
 
 
+# Labels and texts that fade
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_tags_fades_by_loops(repeats, lopsided):
+    own = [set(row[0] or ()) for row in lopsided.catalogue.attributes.select("categories").iter_rows()]
+    names = sorted(set().union(*own))
+    v = np.zeros((14, len(names)))
+    for item, has in enumerate(own):
+        for name in has:
+            v[item, names.index(name)] = ln(15 / (1 + sum(name in other for other in own))) + 1
+    v /= np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
+    x, ages = lopsided.train.matrix(repeats).toarray().astype(float), newest_ages(lopsided)
+    model = fit("content_tags", lopsided.train, repeats=repeats, half_life_days=4.0)
+    scores = model.score(lopsided.queries())
+    for user in range(23):
+        done = np.flatnonzero(x[user])
+        liked = sum(x[user, item] * 0.5 ** (ages[user, item] / 4) * v[item] for item in done)
+        expected = v @ liked / np.linalg.norm(liked)
+        np.testing.assert_allclose(scores[user], np.where(expected == 0, np.nan, expected), rtol=1e-4)
+        history, parts = model.influence(lopsided.queries().part(user, user + 1), np.arange(14))
+        assert history.tolist() == done.tolist()
+        np.testing.assert_allclose(parts.sum(axis=0), expected, rtol=1e-4, atol=1e-7)
+    even = fit("content_tags", lopsided.train, repeats=repeats).score(lopsided.queries())
+    assert np.nanmax(np.abs(scores - even)) > 0.01
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_text_fades_by_loops(repeats, lopsided):
+    """What was chosen fades; what the user wrote is taken as it comes."""
+    v = lopsided.vectors.astype(float)
+    written = np.random.default_rng(2).normal(size=(23, 6)).astype(np.float32)
+    written[::3] = np.nan
+    x, ages = lopsided.train.matrix(repeats).toarray().astype(float), newest_ages(lopsided)
+    model = fit("content_text", lopsided.train, repeats=repeats, own_words=0.3, half_life_days=4.0)
+    scores = model.score(lopsided.queries(vectors=written))
+    for user in range(23):
+        done = [item for item in np.flatnonzero(x[user]) if not np.isnan(v[item]).any()]
+        liked = sum(x[user, item] * 0.5 ** (ages[user, item] / 4) * v[item] for item in done)
+        mixed = liked / np.linalg.norm(liked)
+        if not np.isnan(written[user]).any():
+            mixed = 0.7 * mixed + 0.3 * written[user] / np.linalg.norm(written[user])
+        np.testing.assert_allclose(scores[user], v @ mixed / np.linalg.norm(mixed), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["content_attributes", "content_tags", "content_text", "item_knn"])
+def test_what_fades_needs_times(name, lopsided):
+    timeless = replace(lopsided.train, timeless=True)
+    with pytest.raises(NotApplicableError, match="half_life_days needs times"):
+        fit(name, timeless, half_life_days=2)
+    fit(name, timeless)
+
+
 # Attributes
 
 
