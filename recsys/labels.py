@@ -136,8 +136,13 @@ def _banded(values: pl.Series, bands: int) -> pl.Series:
 
 
 def _unit(matrix: csr_matrix) -> csr_matrix:
-    """Scale rows to norm 1; a zero row stays one. Cells of 0 go."""
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    unit = (diags(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)) @ matrix).tocsr()
+    """Scale rows to norm 1; a zero row stays one. Cells of 0 go.
+
+    By arrays: a product with a diagonal costs a live request more than all that follows it.
+    """
+    owner = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    norms = np.sqrt(np.bincount(owner, np.square(matrix.data, dtype=np.float64), matrix.shape[0]))
+    scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    unit = csr_matrix((matrix.data * scale[owner], matrix.indices, matrix.indptr), matrix.shape, copy=True)
     unit.eliminate_zeros()
     return unit
