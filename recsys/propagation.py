@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.held_out import Learnable
+from recsys.vectors import summed
 
 if TYPE_CHECKING:
     from recsys.networks.lightgcn import LightGCNNetwork
@@ -70,7 +71,5 @@ def folded(x: csr_matrix, folding: np.ndarray, learned: np.ndarray | None = None
     """Return sum_j x_j folding_j / sqrt(sum_j x_j) over `learned` items, (n, d) float64; NaN of none."""
     if learned is not None:
         x = csr_matrix((x.data * learned[x.indices], x.indices, x.indptr), x.shape)
-    touched = np.unique(x.indices)
     degree = np.asarray(x.sum(axis=1), np.float64).ravel()
-    total: np.ndarray = x[:, touched].astype(np.float64) @ folding[touched].astype(np.float64)
-    return total / np.sqrt(np.where(degree > 0, degree, np.nan))[:, None]
+    return summed(x, folding) / np.sqrt(np.where(degree > 0, degree, np.nan))[:, None]

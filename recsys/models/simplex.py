@@ -10,6 +10,7 @@ from recsys.held_out import HoldOutConfig, Learnable
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
 from recsys.training import TrainingConfig
+from recsys.vectors import summed, unit
 from recsys.warm import beginning
 
 
@@ -70,7 +71,7 @@ class SimpleX(Recommender):
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             items = network.items.detach().cpu().numpy()
-            return _unit(items), items @ network.map.detach().cpu().numpy()
+            return unit(items), items @ network.map.detach().cpu().numpy()
 
         training.train(
             training.Task(
@@ -94,11 +95,4 @@ class SimpleX(Recommender):
 
 def _users(x: csr_matrix, pooling: np.ndarray) -> np.ndarray:
     """Return the direction of sum_j x_j pooling_j, (n, d) float64; NaN where there is none."""
-    touched = np.unique(x.indices)
-    return _unit(x[:, touched].astype(np.float64) @ pooling[touched].astype(np.float64))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(norms > 0, norms, np.nan)
-    return unit
+    return unit(summed(x, pooling))
