@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 def started() -> bool:
     """Say whether this process is one of several that torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    size = os.environ.get("WORLD_SIZE", "")
+    return size.isdecimal() and int(size) > 1
 
 
 @dataclass(frozen=True)
