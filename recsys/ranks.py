@@ -58,8 +58,8 @@ class Ranks:
             atexit.register(group.destroy_process_group)
         return cls(place, group.get_rank(), group.get_world_size())
 
-    def begin(self, module: "torch.nn.Module", *told: object) -> None:
-        """Give every rank the weights of rank 0; raises ContractError where what they were `told` differs."""
+    def agree(self, *told: object) -> None:
+        """Wait for all ranks; raises ContractError where what they were `told` differs."""
         import torch
         import torch.distributed as group
 
@@ -73,7 +73,12 @@ class Ranks:
                 f"the {self.size} ranks of this fit differ in data, settings or the checkpoint they read: "
                 "start all with the same files"
             )
-        for value in module.state_dict().values():
+
+    def begin(self, module: "torch.nn.Module") -> None:
+        """Give every rank the weights of rank 0."""
+        import torch.distributed as group
+
+        for value in module.state_dict().values() if self.size > 1 else ():
             group.broadcast(value, 0)
 
     def share(self, rows: np.ndarray) -> np.ndarray:

@@ -260,11 +260,15 @@ class _Loop:
     def run(self) -> Trained:
         import torch
 
+        self.ranks.agree(
+            self.task.key, self.config
+        )  # and so rank 0 has written all it will before it is read
         if self.folder is not None and (found := resume(self.folder, self.task.module, self.optimizer)):
             about, self.best = found
             lists = {name: tuple(about[name]) for name in ("losses", "validations")}
             self.trained = Trained(**{**about, **lists})
-        self.ranks.begin(self.task.module, self.task.key, self.config, self.trained)
+        self.ranks.agree(self.trained)
+        self.ranks.begin(self.task.module)
         while self.trained.epochs < self.config.epochs and not self._patience_is_over():
             epoch = self.trained.epochs + 1
             random = np.random.default_rng([self.config.seed, epoch])
