@@ -40,7 +40,8 @@ def live(source: str, name: str, requests: int) -> Figures:
     kind = RECOMMENDERS[name]
     small = kind.cost == "gradient"
     settings = ONE_EPOCH if small else SHORT.get(name, {})
-    train = covering(place) if small else replace(place.train, vectors=words(place))
+    texts = words(place)
+    train = covering(place) if small else replace(place.train, vectors=texts, brought={"texts": texts})
     begun = time.perf_counter()
     try:
         model = kind(kind.config_class(**settings)).fit(train)

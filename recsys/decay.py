@@ -1,6 +1,7 @@
 """Histories that fade: what was done long before the moment of asking counts less."""
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from scipy.sparse import csr_matrix
 
 from profiles.schema import DAY
@@ -8,9 +9,19 @@ from recsys.dataset import Dataset, Histories, Queries, Repeats
 from recsys.recommender import NotApplicableError
 
 
-def refuse_timeless(train: Dataset) -> None:
+class FadingConfig(BaseModel):
+    """How fast a history fades."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    half_life_days: PositiveFloat | None = Field(
+        None, description="a history's interaction counts half after this many days; none: all count alike"
+    )
+
+
+def refuse_timeless(train: Dataset, half_life_days: float | None) -> None:
     """Raise where a half-life in days meets a log that has only an order."""
-    if train.timeless:
+    if train.timeless and half_life_days is not None:
         raise NotApplicableError("half_life_days needs times, and this log has only an order")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -62,17 +62,51 @@ class HeldOut:
         return total / len(self.users)
 
 
-def learnable(
-    full: csr_matrix, users: int | None, seed: int
-) -> tuple[np.ndarray, csr_matrix, HeldOut | None]:
-    """Return the items somebody touched, the matrix of these to learn from, and what `users` were cut of.
+@dataclass(frozen=True)
+class Learnable:
+    """The items of a catalogue that can be learned of, and what there is to learn from."""
 
-    Of no users (None): nothing is held out.
-    """
-    known = np.flatnonzero(full.getnnz(axis=0))
-    matrix = full[:, known]
-    held = None if users is None else HeldOut.of(matrix, users, seed)
-    return known, matrix if held is None else held.matrix, held
+    items: int  # of the catalogue
+    known: np.ndarray  # (known,): their rows in it
+    data: csr_matrix  # (users, known), without the held-out cells
+    held: HeldOut | None
+
+    @classmethod
+    def of(cls, full: csr_matrix, config: Any, told: np.ndarray | None = None) -> Self:
+        """Take the items somebody touched, and those of which something else is `told` (items,).
+
+        `config` is a HoldOutConfig and TrainingConfig in one.
+        """
+        touched = full.getnnz(axis=0) > 0
+        known = np.flatnonzero(touched if told is None else touched | told)
+        matrix = full[:, known]
+        held = HeldOut.of(matrix, config.validation_users, config.seed) if config.patience else None
+        return cls(full.shape[1], known, matrix if held is None else held.matrix, held)
+
+    def everywhere(self, values: np.ndarray, unknown: float = np.nan) -> np.ndarray:
+        """Return `values` (known, …) as rows of the whole catalogue, float32, `unknown` for the others."""
+        found = np.full((self.items, *values.shape[1:]), unknown, np.float32)
+        found[self.known] = values
+        return found
+
+    def validation(
+        self,
+        read: Callable[[], tuple[np.ndarray, np.ndarray]],
+        users: Callable[[csr_matrix, np.ndarray], np.ndarray],
+    ) -> Callable[[], float] | None:
+        """Return the NDCG, as `Task.validate`, of users times items; None where nothing is held out.
+
+        `read` gives the items' vectors and what `users` makes histories' vectors of.
+        """
+        held = self.held
+        if held is None:
+            return None
+
+        def ndcg() -> float:
+            factors, below = read()
+            return held.ndcg(lambda past: (users(past, below) @ factors.T).astype(np.float32))
+
+        return ndcg
 
 
 def _part(matrix: csr_matrix, keep: np.ndarray) -> csr_matrix:

@@ -1,8 +1,8 @@
 """Inner loops that no array operation holds, compiled by numba on first use and kept on disk.
 
-Import this inside `_fit`, or for a batch of many queries: a server that answers one at a time needs no
-compiler. Every function is pure, lets other threads run, and works on some rows, so that callers split
-the work as they like.
+Import this inside `_fit`, for a batch of many queries, or for one query over a large table: a server of
+small ones needs no compiler. Every function is pure, lets other threads run, and works on some rows, so
+that callers split the work as they like.
 """
 
 import numpy as np
@@ -197,6 +197,20 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
     return total
 
 
+def _whole_products(
+    codes: np.ndarray, steps: np.ndarray, query: np.ndarray, step: float, products: np.ndarray
+) -> None:
+    """Write the products of a query, whole numbers of one step, and items, whole numbers of a step each.
+
+    No sum of their magnitudes may reach 2^31: numbers are held to 32 bits, so that many fit a register.
+    """
+    for item in range(len(codes)):
+        total = np.int32(0)
+        for n in range(len(query)):
+            total = np.int32(total + np.int32(np.int32(codes[item, n]) * np.int32(query[n])))
+        products[item] = total * (step * steps[item])
+
+
 def _pick(
     bits: np.ndarray,
     margins: np.ndarray,
@@ -268,6 +282,7 @@ def _pick(
 offer = machine_code(_offer)
 dot = machine_code(_dot, reorder=True)
 pick = machine_code(_pick)
+whole_products = machine_code(_whole_products)
 strongest_rows = machine_code(_strongest_rows)
 gather_blocks = machine_code(_gather_blocks)
 descend = machine_code(_descend)

@@ -5,13 +5,16 @@ value; the same value of two attributes is two labels.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix, diags
 
 from profiles.schema import ContractError
-from recsys.dataset import Catalogue
+from recsys.dataset import Catalogue, Queries
+from recsys.decay import decayed
 from recsys.recommender import linear_scores
 
 NO_LABELS = ("item_id", "title", "text")  # an item's own
@@ -52,6 +55,15 @@ def incidence(found: pl.DataFrame, items: int, share: np.ndarray | None = None) 
     return csr_matrix((cells, (found["row"].to_numpy(), column)), (items, len(names)))
 
 
+def keys(found: pl.DataFrame) -> np.ndarray:
+    """Return a number for each label, in the order of `incidence`'s columns, (labels,) uint64.
+
+    Another catalogue's label of the same name has the same number, whatever its column.
+    """
+    digests = [sha256(name.encode()).digest()[:8] for name in found["label"].unique().sort()]
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
 def tf_idf(cells: csr_matrix) -> csr_matrix:
     """Weigh each label by idf = ln((1 + items) / (1 + items with it)) + 1, float32 rows of norm 1 or 0."""
     found = cells.getnnz(axis=0)
@@ -72,6 +84,35 @@ def cosine_parts(x: csr_matrix, vectors: csr_matrix, items: np.ndarray) -> tuple
     norm = np.sqrt(np.square(np.asarray(own.sum(axis=0))).sum())
     parts: np.ndarray = (own @ vectors[items].T).toarray()
     return x.indices, parts / (norm if norm > 0 else np.nan)
+
+
+class Labelled:
+    """What a recommender by labels shares; it says which in its `_fit`.
+
+    score(u, i) = cos(q_u, v_i), q_u = sum over j in u's history of x_uj 0.5^(age_uj / half-life) v_j, v_i
+    the unit TF-IDF of i's labels. Items without a label in common with the history are NaN.
+    """
+
+    config: Any  # a RecommenderConfig and FadingConfig in one
+    cost: ClassVar[str] = "counting"
+    state: ClassVar[tuple[str, ...]] = ("vectors", "by_label")
+    vectors: csr_matrix  # (items, labels) float32, rows of norm 1 or 0
+    by_label: csr_matrix  # the same by labels, so that no query has to turn it over
+
+    def _describe(self, cells: csr_matrix) -> None:
+        """Set the state: `cells` (items, labels) is the share of a label in an item, before TF-IDF."""
+        self.vectors = tf_idf(cells)
+        self.by_label = self.vectors.T.tocsr()
+
+    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
+        return cosines(self._past(queries), self.vectors, self.by_label, items)
+
+    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each past item's labels add to the cosine; the parts sum to the score."""
+        return cosine_parts(self._past(query), self.vectors, items)
+
+    def _past(self, queries: Queries) -> csr_matrix:
+        return decayed(queries, self.config.repeats, self.config.half_life_days)
 
 
 def _listed(kind: pl.DataType) -> bool:
@@ -95,8 +136,13 @@ def _banded(values: pl.Series, bands: int) -> pl.Series:
 
 
 def _unit(matrix: csr_matrix) -> csr_matrix:
-    """Scale rows to norm 1; a zero row stays one. Cells of 0 go."""
-    norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    unit = (diags(np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)) @ matrix).tocsr()
+    """Scale rows to norm 1; a zero row stays one. Cells of 0 go.
+
+    By arrays: a product with a diagonal costs a live request more than all that follows it.
+    """
+    owner = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    norms = np.sqrt(np.bincount(owner, np.square(matrix.data, dtype=np.float64), matrix.shape[0]))
+    scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+    unit = csr_matrix((matrix.data * scale[owner], matrix.indices, matrix.indptr), matrix.shape, copy=True)
     unit.eliminate_zeros()
     return unit

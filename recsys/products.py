@@ -1,7 +1,8 @@
 """Exact top-k of products of vectors: a rough product says who may be listed, float64 who is.
 
 Nearly all the work of a list of q'v over all items v is the product itself, so it is taken roughly: in
-float32, and for many queries in bfloat16 where the processor multiplies those. With q~ and v~ the
+float32; for many queries in bfloat16 where the processor multiplies those; and for one query over a large
+table in whole numbers of 8 bits, since what takes the time there is to read the table. With q~ and v~ the
 vectors as rounded for it, and p the rough product, by Cauchy and Schwarz
 
     |q'v - p| <= |q - q~| |v~| + |q| |v - v~| + 2 d u |q~| |v~| =: e,
@@ -32,6 +33,8 @@ UNIT = 2.0**-24  # of float32: half the distance from 1 to the next number
 TINY = 2.0**-125  # products below this may be flushed to 0
 CELLS = 1 << 20  # numbers widened to float64 at a time
 FEW = 32  # queries multiplied at a time in float32
+LARGE = 1 << 22  # numbers of a table that repays loading a compiler, where a query comes alone
+BYTE, WORD, SUM = 2**7 - 1, 2**15 - 1, 2**31 - 1  # the largest whole number of items, queries and sums
 MANY, MOST = 256, 1 << 25  # and in bfloat16, and how many products they may have together
 WORTH = 4e9  # multiplications from which bfloat16 repays loading what it needs
 
@@ -62,6 +65,24 @@ class Table:
         wide = half.float().numpy()
         return half, _longest(wide), _longest(self.items, wide)
 
+    @cached_property
+    def whole(self) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """The vectors as whole numbers (m, d) int8 of a step each (m,), NaN where unknown.
+
+        With the largest norm of these and distance from `items`.
+        """
+        codes = np.zeros(self.items.shape, np.int8)
+        steps = np.full(len(self.items), np.nan)
+        longest = furthest = 0.0
+        part = max(1, CELLS // max(self.items.shape[1], 1))
+        for start in range(0, len(steps), part):
+            rows = start + np.flatnonzero(np.isfinite(self.items[start : start + part]).all(axis=1))
+            vectors = self.items[rows].astype(np.float64)
+            codes[rows], steps[rows] = _coded(vectors, BYTE)
+            near = codes[rows] * steps[rows, None]
+            longest, furthest = max(longest, _longest(near)), max(furthest, _longest(vectors, near))
+        return codes, steps, longest, furthest
+
     def block(self, queries: int) -> int:
         """Return how many of so many queries to give `best` at a time: the size tells it the way."""
         if queries * self.items.size < WORTH or not _multiplies_half():
@@ -71,7 +92,8 @@ class Table:
     def best(self, blocks: Iterable[tuple[np.ndarray, Barred]], k: int) -> Iterator[Ranked]:
         """Yield the k best items of each block of queries (n, d) float64; a NaN row lists nothing.
 
-        Memory: FEW × items × 16 bytes; for larger blocks MANY × items × 2, and a copy of the items in half.
+        Memory: FEW × items × 16 bytes; for larger blocks MANY × items × 2, and a copy of the items in half;
+        for one query over a LARGE table a copy of it in bytes.
         """
         products: np.ndarray | None = None
         with ThreadPoolExecutor(threads.available()) as pool:
@@ -84,17 +106,35 @@ class Table:
                 yield self._of_many(users, k, barred, products, pool)
 
     def _of_few(self, users: np.ndarray, k: int, barred: Barred) -> Ranked:
-        """Rank by float32 products."""
+        """Rank by float32 products, or by whole ones."""
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not listed
-            rough = users.astype(np.float32)
-            margins = 2 * _error(users, rough, self.longest, 0.0)
-            query, column = candidates(rough @ self.items.T, k, barred.allowed, margins)
+            if len(users) == 1 and self.items.size >= LARGE:
+                products, margins = self._whole_products(users)
+            else:
+                rough = users.astype(np.float32)
+                products, margins = rough @ self.items.T, 2 * _error(users, rough, self.longest, 0.0)
+            query, column = candidates(products, k, barred.allowed, margins)
             scores = np.empty(len(query), np.float32)
             step = max(1, CELLS // users.shape[1])
             for start in range(0, len(query), step):
                 part = slice(start, start + step)
                 scores[part] = (users[query[part]] * self.items[column[part]]).sum(axis=1)
         return listed(query, column, scores, len(users), k)
+
+    def _whole_products(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rough products of one query (1, d), and twice their error."""
+        from recsys.kernels import whole_products
+
+        codes, steps, longest, furthest = self.whole
+        # A query without a vector goes the whole way, too: asking for nobody makes all that answers need.
+        asked = users if np.isfinite(users).all() else np.zeros_like(users)
+        whole, step = _coded(asked, min(WORD, SUM // (BYTE * users.shape[1])))
+        near = whole * step[:, None]
+        products = np.empty((1, len(codes)), np.float32)
+        whole_products(codes, steps, whole[0].astype(np.int16), float(step[0]), products[0])
+        if asked is not users:
+            products[:] = np.nan
+        return products, 2 * _error(asked, near, longest, furthest)
 
     def _room(self, queries: int) -> np.ndarray:
         """Return room for the products of so many queries, in whole groups: (queries, …) int16."""
@@ -133,6 +173,12 @@ class Table:
         order = np.lexsort((columns, -values), axis=1)
         rows, scores = (np.take_along_axis(found, order, axis=1) for found in (columns, values))
         return Ranked(rows, scores.astype(np.float32))
+
+
+def _coded(vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64 vectors (n, d) as whole numbers up to `most` of a step each (n,)."""
+    steps = np.abs(vectors).max(axis=1, initial=0.0) / most
+    return np.rint(vectors / np.where(steps > 0, steps, 1.0)[:, None]), steps
 
 
 def _error(users: np.ndarray, rough: np.ndarray, longest: float, furthest: float) -> np.ndarray:

@@ -119,6 +119,16 @@ class Tokens:
         arrays = (self.tokens[at] * real, lengths, self.values[at] * real)
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
+    @cached_property
+    def _weighed(self) -> np.ndarray:
+        return np.concatenate([[0.0], np.cumsum(self.values, dtype=np.float64)])
+
+    def weight(self, rows: np.ndarray, limit: int) -> float:
+        """Return what the newest `limit` tokens of some rows weigh as targets, without the first of each."""
+        stop = self.offsets[rows + 1]
+        first = np.maximum(self.offsets[rows], stop - limit) + 1
+        return float((self._weighed[stop] - self._weighed[first]).sum())
+
     def batches(
         self, rows: np.ndarray, size: int, limit: int
     ) -> Callable[[np.random.Generator], Sequence[np.ndarray]]:
@@ -184,6 +194,7 @@ def fit(
             None if held is None else lambda: _ndcg(network, data, *held, config.max_length, place),
             MEMORY,
             bfloat16,
+            lambda rows: data.weight(rows, config.max_length + 1),
         ),
         config,
     )

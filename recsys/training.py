@@ -2,7 +2,8 @@
 
 It knows no model: a `Task` brings a module, its batches, a loss and, if it can be validated, a metric.
 The randomness of an epoch comes from (seed, epoch) alone, so a fit that was killed and goes on from its
-checkpoint ends with the same bits as one that was not. Torch is imported when a fit begins.
+checkpoint ends with the same bits as one that was not. Under torchrun several processes fit together: see
+`recsys.ranks`. Torch is imported when a fit begins.
 """
 
 import math
@@ -30,6 +31,7 @@ from pydantic import (
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys.checkpoints import State, keep, resume
+from recsys.ranks import Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +93,7 @@ class Task:
     validate: Callable[[], float] | None = None  # larger is better
     memory: tuple[str, ...] = ("batch_size",)  # settings to lower where memory is short
     bfloat16: bool = False  # whether autocast is worth it on a CPU too
+    weight: Callable[[np.ndarray], float] = len  # what the mean over the rows of a batch is divided by
 
 
 @dataclass(frozen=True)
@@ -200,10 +203,11 @@ def train(task: Task, config: TrainingConfig) -> Trained:
     Raises ContractError where the loss is no number any more and where memory runs out.
     """
     place = device()
+    ranks = Ranks.of(place)
     task.module.to(place)
     try:
         with reproducible(config.seed):
-            return _Loop(task, config, place).run()
+            return _Loop(task, config, place, ranks).run()
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -229,10 +233,11 @@ def _out_of_memory(error: Exception) -> bool:
 class _Loop:
     """One fit: the optimiser, what was best so far, and the clock."""
 
-    def __init__(self, task: Task, config: TrainingConfig, place: "torch.device") -> None:
+    def __init__(self, task: Task, config: TrainingConfig, place: "torch.device", ranks: Ranks) -> None:
         self.task = task
         self.config = config
         self.place = place
+        self.ranks = ranks
         self.watch = _watch()
         self.trained = Trained()
         self.best: State = {}
@@ -248,24 +253,30 @@ class _Loop:
             # The first weights too: those of an update are what was learned before it.
             weights = task.module.state_dict()
             first = {name: fingerprint(value.cpu().numpy()) for name, value in weights.items()}
-            key = manifest.content_key(task.key, config.model_dump(), str(place), first)
+            others = () if ranks.size == 1 else (ranks.size,)
+            key = manifest.content_key(task.key, config.model_dump(), str(place), first, *others)
             self.folder = self.watch.checkpoints / key
 
     def run(self) -> Trained:
         import torch
 
+        self.ranks.agree(
+            self.task.key, self.config
+        )  # and so rank 0 has written all it will before it is read
         if self.folder is not None and (found := resume(self.folder, self.task.module, self.optimizer)):
             about, self.best = found
             lists = {name: tuple(about[name]) for name in ("losses", "validations")}
             self.trained = Trained(**{**about, **lists})
+        self.ranks.agree(self.trained)
+        self.ranks.begin(self.task.module)
         while self.trained.epochs < self.config.epochs and not self._patience_is_over():
             epoch = self.trained.epochs + 1
             random = np.random.default_rng([self.config.seed, epoch])
-            torch.manual_seed(int(random.integers(2**62)))
+            torch.manual_seed(int(random.integers(2**62)) + self.ranks.rank)
             batches = self.task.batches(random)
             if not len(batches):
                 break
-            loss = self._epoch(epoch, batches, random)
+            loss = self._epoch(epoch, batches, self.ranks.random(random))
             self._finish(epoch, loss, len(batches))
         if self.best:
             self.task.module.load_state_dict(self.best)
@@ -283,14 +294,16 @@ class _Loop:
             rate = config.learning_rate * self._rate((epoch - 1) * steps + step, config.epochs * steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            share = self.ranks.share(rows)
             with torch.autocast(self.place.type, torch.bfloat16, enabled=self.half):
-                loss = self.task.loss(rows, random)
+                loss = self.task.loss(share, random)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            mean = self.ranks.average(parameters, loss.detach(), self.task.weight(share))
             if config.clip is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, config.clip)
             self.optimizer.step()
-            total += loss.detach() * len(rows)
+            total += mean * len(rows)
             seen += len(rows)
             if step % CHECK == 0 or step == steps:
                 self._refuse_no_number(float(total), epoch, step)
@@ -328,7 +341,7 @@ class _Loop:
         if self.config.patience and self.task.validate is not None:
             self.task.module.eval()
             with torch.no_grad():
-                value = self.task.validate()
+                value = self.ranks.told(0.0 if self.ranks.rank else self.task.validate())
         trained = replace(trained, epochs=epoch, losses=(*trained.losses, loss))
         if value is None:
             trained = replace(trained, best_epoch=epoch)
@@ -338,7 +351,7 @@ class _Loop:
                 trained = replace(trained, best=value, best_epoch=epoch)
                 self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
         self.trained = trained
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.rank == 0:
             keep(self.folder, epoch, asdict(trained), self.task.module, self.best, self.optimizer)
         self._tell(epoch, steps, steps, loss, value)
 
@@ -347,7 +360,7 @@ class _Loop:
         return self.trained.best is not None and waited >= self.config.patience
 
     def _tell(self, epoch: int, step: int, steps: int, loss: float, value: float | None) -> None:
-        if self.watch.progress is not None:
+        if self.watch.progress is not None and self.ranks.rank == 0:
             left = (self.config.epochs - epoch) * steps + steps - step
             remaining = left * self.spent / max(1, self.done)
             self.watch.progress(Progress(epoch, self.config.epochs, step, steps, loss, value, remaining))

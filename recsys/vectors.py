@@ -120,9 +120,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def history_vectors(x: csr_matrix, vectors: np.ndarray) -> np.ndarray:
     """Return sum_j x_j v_j of each history (n, items), scaled to norm 1, (n, d) float64; NaN without a v."""
-    touched = np.unique(x.indices)
-    known = np.nan_to_num(vectors[touched]).astype(np.float64)
-    return unit(x[:, touched].astype(np.float64) @ known)
+    return unit(summed(x, vectors))
+
+
+def summed(x: csr_matrix, vectors: np.ndarray) -> np.ndarray:
+    """Return sum_j x_j v_j of each history (n, items), (n, d) float64; NaN counts as 0."""
+    touched, place = np.unique(x.indices, return_inverse=True)
+    past = csr_matrix((x.data.astype(np.float64), place, x.indptr), (x.shape[0], len(touched)))
+    total: np.ndarray = past @ np.nan_to_num(vectors[touched]).astype(np.float64)
+    return total
 
 
 def _columns(path: Path) -> pl.DataFrame:

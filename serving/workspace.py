@@ -26,6 +26,7 @@ from profiles.schema import ContractError
 from profiles.snapshot import Snapshot
 from profiles.sources.variables import expanded
 from profiles.store import EventStore, open_store
+from recsys import ranks
 from serving.release import Release, Releases
 from serving.settings import Settings, TextConfig
 from serving.settings import check as check_settings
@@ -78,6 +79,11 @@ class Workspace:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the workspace against other runs, and sweep away what a killed one left half-written."""
+        if ranks.started():
+            raise ContractError(
+                "torchrun started several processes, and one alone may work in a workspace: run this without "
+                "torchrun; under it, fit a recommender from Python (see recsys.ranks)"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a") as lock:
             try:

@@ -40,8 +40,8 @@ class CategoryPopularity(Recommender):
             raise NotApplicableError("no item has a category; map `categories` of the items")
         belongs = incidence(found, len(train.items))
         weights = train.histories.weights.astype(np.float64)
+        refuse_timeless(train, self.config.half_life_days)
         if self.config.half_life_days is not None:
-            refuse_timeless(train)
             weights *= 0.5 ** ((train.as_of - train.histories.times) / DAY / self.config.half_life_days)
         counts = np.bincount(train.histories.items, weights, minlength=len(train.items))
         self.categories = _shares(belongs).astype(np.float32)

@@ -4,11 +4,12 @@ import numpy as np
 from pydantic import Field
 
 from recsys.dataset import Dataset, Queries
+from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.vectors import history_vectors, unit
 
 
-class ContentTextConfig(RecommenderConfig):
+class ContentTextConfig(RecommenderConfig, FadingConfig):
     own_words: float = Field(
         0.5, ge=0, le=1, description="share of the user's own texts against the texts of what they chose"
     )
@@ -17,6 +18,7 @@ class ContentTextConfig(RecommenderConfig):
 class ContentText(Recommender):
     """score(u, i) = cos(q_u, v_i), q_u = (1 - a) mean of v over u's history + a u's own text vector.
 
+    In the mean a choice weighs x_uj 0.5^(age_uj / half-life); the own text vector is taken as it comes.
     Both parts have unit norm before they mix; where one is missing the other stands alone, and where
     both are missing it cannot say (NaN), as for an item without text. Vectors come with the dataset.
     New items rank from their text alone; nothing is learned from who else liked them.
@@ -32,12 +34,14 @@ class ContentText(Recommender):
     vectors: np.ndarray  # (items, d) float32, unit norm; NaN rows where an item has no text
 
     def _fit(self, train: Dataset) -> None:
+        refuse_timeless(train, self.config.half_life_days)
         if train.vectors is None or np.isnan(train.vectors).all():
             raise NotApplicableError("no item has a text; map `text` or `title` of the items")
         self.vectors = unit(train.vectors.astype(np.float32))
 
     def _users(self, queries: Queries) -> np.ndarray:
-        chosen = history_vectors(queries.matrix(self.config.repeats), self.vectors)
+        past = decayed(queries, self.config.repeats, self.config.half_life_days)
+        chosen = history_vectors(past, self.vectors)
         written = np.full_like(chosen, np.nan)
         if queries.vectors is not None:
             written = unit(queries.vectors.astype(np.float32))

@@ -1,20 +1,17 @@
 """Content by vectors a user brings: items whose images, sounds or anything else lie near one's choices."""
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from profiles.schema import ContractError
 from recsys.dataset import Dataset, Queries
-from recsys.decay import decayed, refuse_timeless
+from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.vectors import history_vectors
 
 
-class ContentVectorsConfig(RecommenderConfig):
+class ContentVectorsConfig(RecommenderConfig, FadingConfig):
     vectors: str | None = Field(None, description="name of the [[vectors]] file; none: the only one there is")
-    half_life_days: PositiveFloat | None = Field(
-        None, description="a choice counts half after this many days; none: all the same"
-    )
 
 
 class ContentVectors(Recommender):
@@ -38,8 +35,7 @@ class ContentVectors(Recommender):
             raise NotApplicableError(
                 'nobody brought vectors; name their file: [[vectors]] path = "….parquet"'
             )
-        if self.config.half_life_days is not None:
-            refuse_timeless(train)
+        refuse_timeless(train, self.config.half_life_days)
         names = sorted(train.brought)
         name = self.config.vectors or names[0]
         if name not in names or (self.config.vectors is None and len(names) > 1):

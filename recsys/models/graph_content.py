@@ -1,24 +1,21 @@
 """Graph with content: LightGCN's item vectors, spread over users, categories, tags and texts alike."""
 
-from typing import Literal
-
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from scipy.sparse import vstack
+from pydantic import Field, PositiveFloat
+from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HeldOut, HoldOutConfig
-from recsys.labels import incidence, labels
-from recsys.models.lightgcn import folded, folding
+from recsys.held_out import HoldOutConfig, Learnable
+from recsys.labels import incidence, keys, labels
+from recsys.propagation import PropagationConfig, folded, learn
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.sampling import Sampler
 from recsys.training import TrainingConfig
+from recsys.warm import beginning
 
 
-class GraphContentConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
-    factors: PositiveInt = Field(64, description="length of an item's vector")
-    layers: PositiveInt = Field(3, description="K: steps along the graph")
+class GraphContentConfig(RecommenderConfig, PropagationConfig, HoldOutConfig, TrainingConfig):
     attributes: tuple[str, ...] = Field(
         ("categories", "tags"), description="attributes of items whose values are nodes of the graph"
     )
@@ -28,12 +25,6 @@ class GraphContentConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
     hidden: float = Field(
         0.2, ge=0, lt=1, description="share of the items known by their content alone, anew each step"
     )
-    loss: Literal["bpr", "sampled_softmax"] = Field(
-        "bpr", description="of a pair, or of a batch of drawn items"
-    )
-    negatives: PositiveInt = Field(1, description="items drawn: a pair for bpr, a batch for sampled_softmax")
-    l2: NonNegativeFloat = Field(1e-4, description="ridge penalty on the own vectors of a batch")
-    batch_size: PositiveInt = Field(2048, description="pairs a step")
 
 
 class GraphContent(Recommender):
@@ -51,60 +42,55 @@ class GraphContent(Recommender):
     cost = "gradient"
     needs = "labels"
     config: GraphContentConfig
-    state = ("factors", "folding")
+    state = ("factors", "folding", "first", "content")
     products = "factors"
     factors: np.ndarray  # (items, d) float32: mean of the layers; NaN rows for items nothing is known of
     folding: np.ndarray  # (items, d) float32: what an item adds to a user of degree 1
+    first: np.ndarray  # (items, d) float32: an item's own vector, where an update begins; NaN if untouched
+    content: dict[str, np.ndarray]  # vectors of `labels`, their `keys`, and the `map` of texts, if there are
 
     def _fit(self, train: Dataset) -> None:
+        self._train(train)
+
+    def _update(self, train: Dataset, rows: np.ndarray) -> None:
+        self._train(train, beginning(self.first, rows, train.matrix(self.config.repeats)))
+
+    def _train(self, train: Dataset, start: np.ndarray | None = None) -> None:
+        """Learn, from first item vectors, and the content learned before, if there are some."""
         from recsys.networks.graph_content import GraphContentNetwork
 
-        c = self.config
+        c = self.config if start is None else training.of_update(self.config)
         found = labels(train.catalogue, c.attributes)
         described = incidence(found, len(train.items)) * c.label_weight
         texts = None if train.vectors is None else np.nan_to_num(train.vectors)
-        full = train.matrix(c.repeats)
-        told = (described.getnnz(axis=1) > 0) | (False if texts is None else texts.any(axis=1))
-        if not told.any():
+        spoken = (described.getnnz(axis=1) > 0) | (False if texts is None else texts.any(axis=1))
+        if not spoken.any():
             raise NotApplicableError("no item has a category, tag or text: lightgcn is this without them")
-        known = np.flatnonzero(told | (full.getnnz(axis=0) > 0))
-        data, described = full[:, known], described[known]
-        held = HeldOut.of(data, c.validation_users, c.seed) if c.patience else None
-        data = data if held is None else held.matrix
-        owner = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
+        told = Learnable.of(train.matrix(c.repeats), c, spoken)
+        data, described = told.data, described[told.known]
+        texts = None if texts is None else texts[told.known]
         with training.reproducible(c.seed):
             network = GraphContentNetwork(
-                data, described, None if texts is None else texts[known], c.factors, c.hidden,
+                data, described, texts, c.factors, c.hidden,
                 layers=c.layers, loss=c.loss, negatives=c.negatives, l2=c.l2,
                 sampler=Sampler.popularity(data.getnnz(axis=0) > 0),  # uniform over what was touched
             )  # fmt: skip
-        degree = np.asarray(vstack([data, described.T]).sum(axis=0)).ravel()
+        if start is not None:
+            network.begin(start[told.known], self._labels(keys(found), described), self.content.get("map"))
+        parts = [part for m in (data, described) for part in (m.indptr, m.indices, m.data)]
+        key = training.fingerprint(*parts, *([] if texts is None else [texts]))
+        self.factors, self.folding = learn(network, told, key, c)
+        own = network.items.detach().numpy()
+        self.first = told.everywhere(np.where(network.touched.numpy() > 0, own, np.nan))
+        self.content = {"keys": keys(found), "labels": network.labels.detach().numpy()}
+        if network.map is not None:
+            self.content["map"] = network.map.weight.detach().numpy()
 
-        def read() -> tuple[np.ndarray, np.ndarray]:
-            return folding([layer[-len(known) :].cpu().numpy() for layer in network.spread()], degree)
-
-        def validate() -> float:
-            factors, below = read()
-            assert held is not None
-            return held.ndcg(lambda past: (folded(past, below) @ factors.T).astype(np.float32))
-
-        training.train(
-            training.Task(
-                network,
-                training.shuffled(data.nnz, c.batch_size),
-                lambda rows, random: network.loss(owner[rows], data.indices[rows], random),
-                training.fingerprint(
-                    *(part for m in (data, described) for part in (m.indptr, m.indices, m.data)),
-                    *([] if texts is None else [texts[known]]),
-                ),
-                None if held is None else validate,
-                ("factors", "layers", "batch_size"),
-            ),
-            c,
-        )
-        self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
-        self.folding = np.zeros((len(train.items), c.factors), np.float32)
-        self.factors[known], self.folding[known] = read()
+    def _labels(self, keys: np.ndarray, described: csr_matrix) -> np.ndarray | None:
+        """Return where the vectors of labels begin, (labels, d), as items do among those of one user."""
+        place = {key: row for row, key in enumerate(self.content["keys"].tolist())}
+        rows = np.array([place.get(key, -1) for key in keys.tolist()], np.int64)
+        return beginning(self.content["labels"], rows, described) if (rows >= 0).any() else None
 
     def _users(self, queries: Queries) -> np.ndarray:
         return folded(queries.matrix(self.config.repeats), self.folding, ~np.isnan(self.factors[:, 0]))

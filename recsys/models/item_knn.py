@@ -7,12 +7,12 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix, diags
 
 from recsys.dataset import Dataset, Queries
-from recsys.decay import decayed, refuse_timeless
+from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.neighbours import strongest
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
 
 
-class ItemKNNConfig(RecommenderConfig):
+class ItemKNNConfig(RecommenderConfig, FadingConfig):
     neighbours: PositiveInt = Field(100, description="similar items kept for each item")
     shrinkage: NonNegativeFloat = Field(10.0, description="added to the norms' product, against chance")
     weighting: Literal["none", "tf_idf", "bm25"] = Field(
@@ -31,9 +31,6 @@ class ItemKNNConfig(RecommenderConfig):
         le=1,
         description="share of the norm on the side of the item in the history: 0.5 is the cosine, "
         "more ranks popular items higher",
-    )
-    half_life_days: PositiveFloat | None = Field(
-        None, description="a history's interaction counts half after this many days; none: all count alike"
     )
 
 
@@ -56,8 +53,7 @@ class ItemKNN(Recommender):
     similarities: csr_matrix  # (items, items) float32: row j holds s_ji
 
     def _fit(self, train: Dataset) -> None:
-        if self.config.half_life_days is not None:
-            refuse_timeless(train)
+        refuse_timeless(train, self.config.half_life_days)
         y = self._weighted(train.matrix(self.config.repeats).astype(np.float64))
         norms = np.asarray(y.multiply(y).sum(axis=0)).ravel()
         share = self.config.asymmetry

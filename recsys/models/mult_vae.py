@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HoldOutConfig, learnable
+from recsys.held_out import HoldOutConfig, Learnable
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
@@ -40,25 +40,23 @@ class MultVAE(Recommender):
     weights: dict[str, np.ndarray]  # of the small layers between, and the steps taken
 
     def _fit(self, train: Dataset) -> None:
-        self._train(train, self.config)
+        self._train(train)
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
-        matrix = train.matrix(self.config.repeats)
         both = np.hstack([self.factors, self.reading])
-        start = beginning(both, rows, matrix)
-        self._train(train, self.config if start is None else training.of_update(self.config), start)
+        self._train(train, beginning(both, rows, train.matrix(self.config.repeats)))
 
-    def _train(self, train: Dataset, c: MultVAEConfig, start: np.ndarray | None = None) -> None:
+    def _train(self, train: Dataset, start: np.ndarray | None = None) -> None:
         """Learn, from first rows of `factors` and `reading` side by side and `weights`, if there are some."""
         from recsys.networks.mult_vae import MultVAENetwork
 
-        cut = c.validation_users if c.patience else None
-        known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
-        data = data[np.diff(data.indptr) > 0]
+        c = self.config if start is None else training.of_update(self.config)
+        told = Learnable.of(train.matrix(c.repeats), c)
+        data, held = told.data[np.diff(told.data.indptr) > 0], told.held
         with training.reproducible(c.seed):
-            network = MultVAENetwork(len(known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)
+            network = MultVAENetwork(len(told.known), c.hidden, c.latent, c.dropout, c.beta, c.anneal_steps)
         if start is not None:
-            output, bias, read = np.split(start[known], [c.hidden, c.hidden + 1], 1)
+            output, bias, read = np.split(start[told.known], [c.hidden, c.hidden + 1], 1)
             network.begin(output, bias, read, self.weights)
         training.train(
             training.Task(
@@ -72,10 +70,9 @@ class MultVAE(Recommender):
             c,
         )
         state = {name: value.numpy().copy() for name, value in network.state_dict().items()}
-        self.factors = np.full((len(train.items), c.hidden + 1), np.nan, np.float32)
-        self.factors[known] = np.column_stack([state.pop("output.weight"), state.pop("output.bias")])
-        self.reading = np.zeros((len(train.items), c.hidden), np.float32)
-        self.reading[known] = state.pop("read.weight")
+        output = np.column_stack([state.pop("output.weight"), state.pop("output.bias")])
+        self.factors = told.everywhere(output)
+        self.reading = told.everywhere(state.pop("read.weight"), 0.0)
         self.weights = state
 
     def _users(self, queries: Queries) -> np.ndarray:

@@ -6,10 +6,11 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Queries
-from recsys.held_out import HoldOutConfig, learnable
+from recsys.held_out import HoldOutConfig, Learnable
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
 from recsys.training import TrainingConfig
+from recsys.vectors import summed, unit
 from recsys.warm import beginning
 
 
@@ -46,19 +47,19 @@ class SimpleX(Recommender):
     map: np.ndarray  # (d, d) float32: V
 
     def _fit(self, train: Dataset) -> None:
-        self._train(train, self.config)
+        self._train(train)
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
-        matrix, items = train.matrix(self.config.repeats), self.factors * self.norms[:, None]
-        start = beginning(items, rows, matrix)
-        self._train(train, self.config if start is None else training.of_update(self.config), start)
+        items = self.factors * self.norms[:, None]
+        self._train(train, beginning(items, rows, train.matrix(self.config.repeats)))
 
-    def _train(self, train: Dataset, c: SimpleXConfig, start: np.ndarray | None = None) -> None:
+    def _train(self, train: Dataset, start: np.ndarray | None = None) -> None:
         """Learn, from first item vectors, and the map there is, if there are some."""
         from recsys.networks.simplex import SimpleXNetwork
 
-        cut = c.validation_users if c.patience else None
-        known, data, held = learnable(train.matrix(c.repeats), cut, c.seed)
+        c = self.config if start is None else training.of_update(self.config)
+        told = Learnable.of(train.matrix(c.repeats), c)
+        data = told.data
         counts = np.diff(data.indptr)
         pairs = np.column_stack([np.repeat(np.arange(data.shape[0]), counts), data.indices])
         pairs = pairs[np.repeat(counts > 1, counts)]  # alone, an item has no mean of others
@@ -66,16 +67,11 @@ class SimpleX(Recommender):
         with training.reproducible(c.seed):
             network = SimpleXNetwork(data, c.factors, c.negatives, c.margin, c.weight, c.dropout, drawn_from)
         if start is not None:
-            network.begin(start[known], self.map)
+            network.begin(start[told.known], self.map)
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             items = network.items.detach().cpu().numpy()
-            return _unit(items), items @ network.map.detach().cpu().numpy()
-
-        def validate() -> float:
-            factors, pooling = read()
-            assert held is not None
-            return held.ndcg(lambda past: (_users(past, pooling) @ factors.T).astype(np.float32))
+            return unit(items), items @ network.map.detach().cpu().numpy()
 
         training.train(
             training.Task(
@@ -83,17 +79,15 @@ class SimpleX(Recommender):
                 training.shuffled(len(pairs), c.batch_size),
                 lambda rows, random: network.loss(data, random, pairs[rows]),
                 training.fingerprint(data.indptr, data.indices, data.data),
-                None if held is None else validate,
+                told.validation(read, _users),
                 ("batch_size", "negatives", "factors"),
             ),
             c,
         )
+        factors, pooling = read()
         self.map = network.map.detach().numpy()
-        self.norms = np.zeros(len(train.items), np.float32)
-        self.norms[known] = np.linalg.norm(network.items.detach().numpy(), axis=1)
-        self.factors = np.full((len(train.items), c.factors), np.nan, np.float32)
-        self.pooling = np.zeros((len(train.items), c.factors), np.float32)
-        self.factors[known], self.pooling[known] = read()
+        self.norms = told.everywhere(np.linalg.norm(network.items.detach().numpy(), axis=1), 0.0)
+        self.factors, self.pooling = told.everywhere(factors), told.everywhere(pooling, 0.0)
 
     def _users(self, queries: Queries) -> np.ndarray:
         return _users(queries.matrix(self.config.repeats), self.pooling)
@@ -101,11 +95,4 @@ class SimpleX(Recommender):
 
 def _users(x: csr_matrix, pooling: np.ndarray) -> np.ndarray:
     """Return the direction of sum_j x_j pooling_j, (n, d) float64; NaN where there is none."""
-    touched = np.unique(x.indices)
-    return _unit(x[:, touched].astype(np.float64) @ pooling[touched].astype(np.float64))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(norms > 0, norms, np.nan)
-    return unit
+    return unit(summed(x, pooling))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.networks.layers import Dropout, attention
+from recsys.networks.layers import Dropout, attended
 from recsys.networks.sequence import Batch, Criterion, embedding, last
 
 
@@ -24,11 +24,7 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        b, length, d = x.shape
-        split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)
-        attended = attention(q, k, v, real)
-        x = self.norm(x + self.dropout(self.mix(attended.transpose(1, 2).reshape(b, length, d))))
+        x = self.norm(x + self.dropout(attended(x, self.qkv, self.mix, self.heads, real)))
         wide = functional.gelu(self.widen(x))
         mixed: Tensor = self.norm2(x + self.dropout(self.narrow(wide)))
         return mixed

@@ -1,15 +1,14 @@
 """The network of Caser: convolutions over the last few tokens, as over an image."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.networks.layers import Dropout
-from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
+from recsys.networks.sequence import Causal, Criterion, embedding
 
 
-class CaserNetwork(nn.Module):
+class CaserNetwork(Causal):
     """Every place of a row at once: the window of a place is the `window` tokens up to it, zeros before."""
 
     tied = False
@@ -25,7 +24,7 @@ class CaserNetwork(nn.Module):
         dropout: float,
         criterion: Criterion,
     ) -> None:
-        super().__init__()
+        super().__init__(criterion)
         self.window = window
         self.items = embedding(items, factors)
         self.horizontal = nn.ModuleList(
@@ -36,9 +35,8 @@ class CaserNetwork(nn.Module):
         self.output = embedding(items, 2 * factors)
         self.bias = nn.Parameter(torch.zeros(items))
         self.dropout = Dropout(dropout)
-        self.criterion = criterion
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return [z, p, 1] at each place, (b, l, 2 d + 1): eq. 8 with p, the mean so far, for the user."""
         x = self.items(tokens).to(self.bias.dtype)
         length = x.shape[1]
@@ -59,12 +57,3 @@ class CaserNetwork(nn.Module):
     def table(self) -> Tensor:
         """Return output vectors, the bias their last column, (n, 2 d + 1)."""
         return torch.cat([self.output.weight, self.bias[:, None]], 1)
-
-    def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the state after the newest token, (b, 2 d + 1)."""
-        return last(self(tokens), lengths)
-
-    def loss(self, batch: Batch, random: np.random.Generator) -> Tensor:
-        """Return the loss of predicting every token from those before it."""
-        inputs, real, targets, weights = shifted(batch)
-        return self.criterion(self(inputs.tokens)[real], self.table(), targets, weights, random)

@@ -39,6 +39,16 @@ class GraphContentNetwork(LightGCNNetwork):
         )
         self.map = None if texts is None else nn.Linear(texts.shape[1], factors, bias=False)
 
+    def begin(
+        self, items: np.ndarray, labels: np.ndarray | None = None, map: np.ndarray | None = None
+    ) -> None:
+        """Go on from vectors of items and labels and the map of texts learned before; None: as it is."""
+        super().begin(items)
+        if labels is not None:
+            self.labels.data = torch.from_numpy(labels)
+        if self.map is not None and map is not None and map.shape == self.map.weight.shape:
+            self.map.weight.data = torch.from_numpy(map.copy())
+
     def first(self) -> Tensor:
         """Return layer 0, (users + labels + items, d)."""
         own = self.items * self.touched

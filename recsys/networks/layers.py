@@ -25,6 +25,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None = None) -> Te
     return torch.softmax(scores + hidden, -1) @ v
 
 
+def attended(x: Tensor, qkv: nn.Linear, mix: nn.Linear, heads: int, real: Tensor | None = None) -> Tensor:
+    """Return what each place of x (b, l, d) takes from itself and those before it, or from all `real` ones.
+
+    `qkv` (d to 3 d) makes queries, keys and values, parted among `heads`; `mix` (d to d) joins their finds.
+    """
+    b, length, d = x.shape
+    q, k, v = qkv(x).view(b, length, 3, heads, d // heads).permute(2, 0, 3, 1, 4)  # (b, heads, l, d / heads)
+    mixed: Tensor = mix(attention(q, k, v, real).transpose(1, 2).reshape(b, length, d))
+    return mixed
+
+
 class Dropout(nn.Module):
     """Set a share of the values to 0 while training and scale the others so that the mean stays.
 

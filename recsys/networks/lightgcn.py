@@ -69,6 +69,7 @@ class LightGCNNetwork(nn.Module):
         self.items = nn.Parameter(torch.randn(items, factors) * 0.1)
         self.users = nn.Parameter(torch.randn(users, factors) * 0.1) if train_users else None
         self.shape = (users, items)
+        self.degree = np.asarray(matrix.sum(axis=0)).ravel()  # of the items
         self.layers = layers
         self.kind = loss
         self.negatives = negatives

@@ -1,12 +1,11 @@
 """The network of SASRec: blocks of causal self-attention over a history."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from recsys.networks.layers import Dropout, attention
-from recsys.networks.sequence import Batch, Criterion, embedding, last, shifted
+from recsys.networks.layers import Dropout, attended
+from recsys.networks.sequence import Causal, Criterion, embedding
 
 
 class Block(nn.Module):
@@ -24,16 +23,8 @@ class Block(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attended(self.norm(x)))
+        x = x + self.dropout(attended(self.norm(x), self.qkv, self.mix, self.heads))
         mixed: Tensor = x + self.dropout(self.narrow(functional.relu(self.widen(self.norm2(x)))))
-        return mixed
-
-    def attended(self, x: Tensor) -> Tensor:
-        """Return what each place takes from itself and those before it, (b, l, d)."""
-        b, length, d = x.shape
-        split = self.qkv(x).view(b, length, 3, self.heads, d // self.heads)
-        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (b, heads, l, d / heads)
-        mixed: Tensor = self.mix(attention(q, k, v).transpose(1, 2).reshape(b, length, d))
         return mixed
 
 
@@ -50,7 +41,9 @@ class GatedBlock(Block):
         self.gate2 = nn.Linear(factors, factors)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + torch.sigmoid(self.gate(x)) * self.dropout(self.attended(self.norm(x)))
+        x = x + torch.sigmoid(self.gate(x)) * self.dropout(
+            attended(self.norm(x), self.qkv, self.mix, self.heads)
+        )
         y = self.norm2(x)
         wide = self.dropout(functional.silu(self.widen(y)) * self.lift(y))
         mixed: Tensor = x + torch.sigmoid(self.gate2(x)) * self.dropout(self.narrow(wide))
@@ -60,7 +53,7 @@ class GatedBlock(Block):
 BLOCKS = {"pre_norm": Block, "ligr": GatedBlock}
 
 
-class SASRecNetwork(nn.Module):
+class SASRecNetwork(Causal):
     """Right-padded rows under a causal mask: a real token never sees padding, so no other mask is needed."""
 
     per_item: tuple[str, ...] = ("items.weight",)
@@ -78,7 +71,7 @@ class SASRecNetwork(nn.Module):
         temperature: float | None = None,
         block: str = "pre_norm",
     ) -> None:
-        super().__init__()
+        super().__init__(criterion)
         self.temperature = temperature
         self.tied = temperature is None
         self.items = embedding(items, factors)
@@ -86,7 +79,6 @@ class SASRecNetwork(nn.Module):
         self.blocks = nn.ModuleList(BLOCKS[block](factors, heads, width, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(factors)
         self.dropout = Dropout(dropout)
-        self.criterion = criterion
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the state after each token, (b, l, d). Positions count from the end, the newest alike."""
@@ -103,13 +95,3 @@ class SASRecNetwork(nn.Module):
         """Return the item table, (n, d); of unit length where scores are cosines."""
         table = self.items.weight
         return table if self.temperature is None else functional.normalize(table, dim=-1)
-
-    def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return the state after the newest token, (b, d)."""
-        return last(self(tokens, lengths), lengths)
-
-    def loss(self, batch: Batch, random: np.random.Generator) -> Tensor:
-        """Return the loss of predicting every token from those before it."""
-        inputs, real, targets, weights = shifted(batch)
-        hidden = self(inputs.tokens, inputs.lengths)[real]
-        return self.criterion(hidden, self.table(), targets, weights, random)

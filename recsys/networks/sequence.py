@@ -83,6 +83,31 @@ class Criterion:
         return torch.from_numpy(self.sampler.draw(self.negatives, random)).to(targets.device)
 
 
+class Causal(nn.Module):
+    """A network that foretells each token from those before it.
+
+    Its `forward` takes tokens (b, l) and lengths (b,), and gives the state after each token, (b, l, d).
+    """
+
+    def __init__(self, criterion: Criterion) -> None:
+        super().__init__()
+        self.criterion = criterion
+
+    def table(self) -> Tensor:
+        """Return the output table, (n, d)."""
+        raise NotImplementedError
+
+    def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the state after the newest token, (b, d)."""
+        return last(self(tokens, lengths), lengths)
+
+    def loss(self, batch: Batch, random: np.random.Generator) -> Tensor:
+        """Return the loss of predicting every token from those before it."""
+        inputs, real, targets, weights = shifted(batch)
+        hidden = self(inputs.tokens, inputs.lengths)[real]
+        return self.criterion(hidden, self.table(), targets, weights, random)
+
+
 def shifted(batch: Batch) -> tuple[Batch, Tensor, Tensor, Tensor]:
     """Split a batch for causal training: the inputs, which places are real, their targets and weights."""
     inputs = Batch(batch.tokens[:, :-1], batch.lengths - 1, batch.values[:, :-1])

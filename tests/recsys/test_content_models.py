@@ -81,6 +81,59 @@ def test_content_vectors_reads_the_file_it_is_told_to(lopsided):
         fit("content_vectors", timeless, vectors="one", half_life_days=2)
 
 
+# Labels and texts that fade
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_tags_fades_by_loops(repeats, lopsided):
+    own = [set(row[0] or ()) for row in lopsided.catalogue.attributes.select("categories").iter_rows()]
+    names = sorted(set().union(*own))
+    v = np.zeros((14, len(names)))
+    for item, has in enumerate(own):
+        for name in has:
+            v[item, names.index(name)] = ln(15 / (1 + sum(name in other for other in own))) + 1
+    v /= np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)
+    x, ages = lopsided.train.matrix(repeats).toarray().astype(float), newest_ages(lopsided)
+    model = fit("content_tags", lopsided.train, repeats=repeats, half_life_days=4.0)
+    scores = model.score(lopsided.queries())
+    for user in range(23):
+        done = np.flatnonzero(x[user])
+        liked = sum(x[user, item] * 0.5 ** (ages[user, item] / 4) * v[item] for item in done)
+        expected = v @ liked / np.linalg.norm(liked)
+        np.testing.assert_allclose(scores[user], np.where(expected == 0, np.nan, expected), rtol=1e-4)
+        history, parts = model.influence(lopsided.queries().part(user, user + 1), np.arange(14))
+        assert history.tolist() == done.tolist()
+        np.testing.assert_allclose(parts.sum(axis=0), expected, rtol=1e-4, atol=1e-7)
+    even = fit("content_tags", lopsided.train, repeats=repeats).score(lopsided.queries())
+    assert np.nanmax(np.abs(scores - even)) > 0.01
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_content_text_fades_by_loops(repeats, lopsided):
+    """What was chosen fades; what the user wrote is taken as it comes."""
+    v = lopsided.vectors.astype(float)
+    written = np.random.default_rng(2).normal(size=(23, 6)).astype(np.float32)
+    written[::3] = np.nan
+    x, ages = lopsided.train.matrix(repeats).toarray().astype(float), newest_ages(lopsided)
+    model = fit("content_text", lopsided.train, repeats=repeats, own_words=0.3, half_life_days=4.0)
+    scores = model.score(lopsided.queries(vectors=written))
+    for user in range(23):
+        done = [item for item in np.flatnonzero(x[user]) if not np.isnan(v[item]).any()]
+        liked = sum(x[user, item] * 0.5 ** (ages[user, item] / 4) * v[item] for item in done)
+        mixed = liked / np.linalg.norm(liked)
+        if not np.isnan(written[user]).any():
+            mixed = 0.7 * mixed + 0.3 * written[user] / np.linalg.norm(written[user])
+        np.testing.assert_allclose(scores[user], v @ mixed / np.linalg.norm(mixed), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["content_attributes", "content_tags", "content_text", "item_knn"])
+def test_what_fades_needs_times(name, lopsided):
+    timeless = replace(lopsided.train, timeless=True)
+    with pytest.raises(NotApplicableError, match="half_life_days needs times"):
+        fit(name, timeless, half_life_days=2)
+    fit(name, timeless)
+
+
 # Attributes
 
 
@@ -246,6 +299,48 @@ def test_graph_content_hides_own_vectors_while_training(lopsided, learned):
     assert 0.4 < np.array(hidden)[:, :11].mean() < 0.6
     network.eval()
     assert not (network.first()[-14:-3] == 0).all(1).any()
+
+
+def test_graph_content_goes_on_from_labels_by_name_and_the_map_of_texts(lopsided, learned):
+    """Where nothing may move, a label keeps its vector in any column, and a new one begins among its like."""
+    settings = {"attributes": ["brand", "facets"], "factors": 4, "learning_rate": 0.05}
+    train = described(lopsided)
+    model = fit("graph_content", train, epochs=3, **settings)
+    names = ["brand:brand 0", "brand:brand 1", "brand:brand 2"]
+    names += [f"facets:{facet}" for facet in ("big", "brand 0", "brand 1", "brand 2", "old")]
+    old = dict(zip(names, model.content["labels"], strict=True))
+    own, table = model.first.copy(), model.content["map"].copy()
+    assert np.isnan(own[11:]).all()
+    assert not np.isnan(own[:11]).any()
+    facets = [["a new one", "old"] if n in (0, 4) else ["old", "big"] if n < 3 else [] for n in range(14)]
+    attributes = train.catalogue.attributes.with_columns(facets=pl.Series(facets, dtype=pl.List(pl.String)))
+    again = replace(train, catalogue=replace(train.catalogue, attributes=attributes))
+    model.config = model.config.model_copy(update={"learning_rate": 1e-12})
+    model.update(again)
+    found = learned[-1].labels.detach().numpy()
+    kept = ["brand:brand 0", "brand:brand 1", "brand:brand 2", "facets:big", "facets:old"]
+    np.testing.assert_allclose(found[[0, 1, 2, 4, 5]], [old[name] for name in kept], atol=1e-6)
+    # Item 0 is of brand 0 and old, and item 4, of no brand, is old.
+    among = [(old["brand:brand 0"] + old["facets:old"]) / 2, old["facets:old"]]
+    np.testing.assert_allclose(found[3], np.mean(among, axis=0), atol=1e-6)
+    np.testing.assert_allclose(model.content["map"], table, atol=1e-6)
+    np.testing.assert_allclose(model.first, own, atol=1e-6)
+    # Texts of another length are mapped anew, and none at all need no map.
+    for width in (3, None):
+        wider = replace(again, vectors=None if width is None else lopsided.vectors[:, :width])
+        assert not np.isnan(model.update(wider).score(lopsided.queries())).all()
+        assert model.content.get("map", np.zeros((4, 0))).shape == (4, width or 0)
+
+
+def test_graph_content_of_texts_alone_is_saved_and_goes_on(lopsided, tmp_path):
+    model = fit("graph_content", lopsided.train, attributes=[], factors=4, epochs=1)
+    model.save(tmp_path / "model", "graph_content")
+    again = RECOMMENDERS["graph_content"].load(tmp_path / "model")
+    assert np.array_equal(
+        again.update(lopsided.train).score(lopsided.queries()),
+        model.update(lopsided.train).score(lopsided.queries()),
+        equal_nan=True,
+    )
 
 
 def test_graph_content_says_when_there_is_no_content(lopsided):

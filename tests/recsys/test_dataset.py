@@ -314,3 +314,12 @@ def test_a_dataset_ends_at_its_moment(log_of, at_day):
     assert data.as_of == microseconds(at_day(5))
     assert data.vectors is vectors
     assert not data.timeless
+
+
+def test_a_weight_of_null_says_nothing_and_is_seen(lopsided):
+    log = lopsided.log.head(3).with_columns(
+        user_id=pl.lit("u"), item_id=pl.Series(["i00", "i01", "i02"]), weight=pl.Series([1.0, None, 2.0])
+    )
+    queries = lopsided.catalogue.queries(["u"], log, lopsided.as_of)
+    assert sorted(queries.histories.items) == [0, 2]
+    assert sorted(queries.seen.items) == [0, 1, 2]

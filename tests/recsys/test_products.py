@@ -1,4 +1,4 @@
-"""Exact top-k of products: both rough ways against float64 and a full sort."""
+"""Exact top-k of products: all rough ways against float64 and a full sort."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,15 @@ from recsys import products
 from recsys.products import FEW, Table
 from recsys.ranking import Barred, rounded
 
-WAYS = ["float32", "bfloat16"]
+WAYS = ["whole", "float32", "bfloat16"]
 
 
 @pytest.fixture(params=WAYS)
-def block(request: pytest.FixtureRequest) -> int:
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many queries are given at once: that decides which way they go."""
+    if request.param == "whole":
+        monkeypatch.setattr(products, "LARGE", 0)
+        return 1
     if request.param == "bfloat16":
         pytest.importorskip("torch")
         return FEW + 8
@@ -125,6 +128,42 @@ def test_the_way_is_chosen_by_the_work(monkeypatch):
     assert table.block(100) == FEW
 
 
+def test_one_query_over_a_large_table_is_multiplied_in_whole_numbers():
+    users, table = drawn(16_384, 257, 9)
+    asked = []
+    of = Table(table)
+    made = of._whole_products
+    object.__setattr__(of, "_whole_products", lambda users: asked.append(len(users)) or made(users))
+    nothing = Barred(np.zeros(16_384, bool), np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
+    list(of.best([(users[n : n + 1], nothing.part(n, n + 1)) for n in range(3)], 20))
+    list(of.best([(users[:2], nothing.part(0, 2))], 20))
+    assert asked == [1, 1, 1]
+    asked.clear()
+    object.__setattr__(of, "items", table[:16_000])  # a little less than LARGE
+    few = Barred(nothing.everybody[:16_000], nothing.offsets, nothing.rows)
+    list(of.best([(users[:1], few.part(0, 1))], 20))
+    assert asked == []
+
+
+@pytest.mark.parametrize(("items", "factors"), [(500, 3), (2000, 64), (900, 700)])
+def test_whole_products_err_by_less_than_their_bound(items, factors):
+    users, table = drawn(items, factors, factors)
+    table[::9] = np.nan
+    table[1] = 0
+    users[0] = 0
+    users[1, 0] = 1e6  # one number far above the others leaves few steps for those
+    table[3, 0] = 1e6
+    of, worst = Table(table), 0.0
+    for user in users:
+        found, twice = of._whole_products(user[None])
+        error = np.abs(found[0] - table.astype(np.float64) @ user)
+        assert np.isnan(found[0, ::9]).all()
+        assert (np.delete(error, np.s_[::9]) <= twice[0] / 2).all()
+        if user.any():
+            worst = max(worst, float(np.nanmax(error) / twice[0]))
+    assert 0.001 < worst < 0.5
+
+
 def test_a_candidate_set_is_small_where_the_bound_separates():
     """The bound would be of no use if most items were within it."""
     users, table = drawn(20_000, 64, 8, users=FEW)
@@ -132,3 +171,8 @@ def test_a_candidate_set_is_small_where_the_bound_separates():
     margins = 2 * products._error(users, rough, of.longest, 0.0)
     query, _ = products.candidates(rough @ table.T, 20, None, margins)
     assert len(query) <= 21 * FEW
+    listed = []
+    for user in users:
+        found, margin = of._whole_products(user[None])
+        listed.append(len(products.candidates(found, 20, None, margin)[0]))
+    assert np.mean(listed) <= 100

@@ -7,6 +7,7 @@ from torch import nn
 
 from profiles.schema import ContractError
 from recsys import training
+from recsys.ranks import Ranks
 from recsys.training import Progress, Task, Trained, TrainingConfig
 
 
@@ -146,10 +147,10 @@ def test_progress_tells_loss_and_time_left():
 
 
 def test_a_rate_warms_up_and_falls():
-    rates = []
+    rates, place = [], torch.device("cpu")
     for schedule in ("constant", "linear", "cosine"):
         config = TrainingConfig(schedule=schedule, warmup_steps=2)
-        loop = training._Loop(regression(), config, torch.device("cpu"))
+        loop = training._Loop(regression(), config, place, Ranks(place))
         rates.append([loop._rate(step, 6) for step in range(1, 7)])
     np.testing.assert_allclose(rates[0], [0.5, 1, 1, 1, 1, 1])
     np.testing.assert_allclose(rates[1], [0.5, 1, 1, 0.75, 0.5, 0.25])

@@ -20,18 +20,20 @@ from recsys.split import Split, splits
 CONFIG = EvaluationConfig(metrics=("ndcg",), ks=(10,), quantile=0.8)
 WITHIN = 0.01  # of the fit's NDCG, or within what so few users can tell
 NEVER_BELOW = 0.9  # of the fit's NDCG, whatever they can tell
+GRAPH = {
+    "factors": 16,
+    "epochs": 12,
+    "update_epochs": 3,
+    "batch_size": 512,
+    "learning_rate": 0.03,
+    "loss": "sampled_softmax",
+    "negatives": 64,
+}
 FAMILIES: dict[str, dict[str, Any]] = {
     "als": {"factors": 16, "l2": 5.0},
     "ease": {"l2": 50.0},
-    "lightgcn": {
-        "factors": 16,
-        "epochs": 12,
-        "update_epochs": 3,
-        "batch_size": 512,
-        "learning_rate": 0.03,
-        "loss": "sampled_softmax",
-        "negatives": 64,
-    },
+    "graph_content": GRAPH,
+    "lightgcn": GRAPH,
     "mult_vae": {"hidden": 32, "latent": 16, "epochs": 30, "batch_size": 32, "learning_rate": 0.003},
     "sasrec": {
         "factors": 16,

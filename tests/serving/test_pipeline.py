@@ -160,6 +160,15 @@ def test_a_moment_without_a_zone_is_refused(config):
         run(config)
 
 
+def test_several_processes_of_torchrun_are_refused(config, monkeypatch):
+    workspace, _ = run(config)
+    before = workspace.state()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ContractError, match="one alone may work in a workspace: run this without torchrun"):
+        run(config, force=True)
+    assert workspace.state() == before
+
+
 def test_event_weights_run_again_all_but_the_ingestion(config):
     config.write_text(SETTINGS.replace("purchase = 4", "purchase = 5"))
     assert rerun(config) == ["check", "build", "train", "recommend", "evaluate"]
