@@ -50,7 +50,8 @@ def context(split: Split, catalogue: Catalogue) -> Context:
     train = split.train.filter(pl.col("weight") > 0)
     popularity = train.group_by("item_id").agg(pl.col("user_id").n_unique().cast(pl.Int64).alias("count"))
     available = catalogue.candidates(np.array([split.moment]))[0]
-    done = split.histories.filter(pl.col("weight") > 0).select("user_id", "item_id").unique()
+    done = split.histories.filter(pl.col("weight") > 0).select("user_id", "item_id")
+    done = done.unique(maintain_order=True)
     told = catalogue.attributes.select("item_id", "categories")
     labelled = told if told["categories"].list.len().sum() else None
     items = catalogue.items.ids.filter(available)

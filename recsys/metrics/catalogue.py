@@ -65,7 +65,7 @@ def exposure_gap(of: Rankings, k: int) -> Array:
 
 def _shown(of: Rankings, k: int) -> Array:
     """Count in how many lists of a source each catalogue item stands within k: (sources, catalogue)."""
-    items = of.context.items.unique()
+    items = of.context.items.unique(maintain_order=True)
     place = of.by_code(items, np.arange(len(items)), -1)
     near = of.near(k)
     column = place[near.item]

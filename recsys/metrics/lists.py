@@ -66,7 +66,7 @@ def serendipity(of: Rankings, k: int) -> Array:
     A hit counts by how much higher it stands than popularity would have put it; equally popular items
     share the best place of theirs. (Ge et al., RecSys 2010; as RecTools' with |catalogue| places.)
     """
-    known = of.context.items.unique().rename("item_id").to_frame()
+    known = of.context.items.unique(maintain_order=True).rename("item_id").to_frame()
     places = (
         known.join(of.context.popularity, on="item_id", how="left")
         .with_columns(pl.col("count").fill_null(0))

@@ -65,12 +65,14 @@ class Rankings:
         heads = lists.select("source", "user_id").gather(starts[:-1]) if len(lists) else lists
         known = pl.DataFrame({"user_id": users}).with_row_index("user")
         owner = heads.join(known, on="user_id", how="left", maintain_order="left")["user"]
-        owner_rows = owner.cast(pl.Int64).fill_null(-1).to_numpy()
+        owner_rows = owner.cast(pl.Int64).fill_null(-1).to_numpy(writable=True)
         refuse_lists(lists, starts, truth, bool((owner_rows >= 0).any()))
         numbers = {name: n for n, name in enumerate(sources)}
         source = heads["source"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
         coded = truth["item_id"].cast(pl.Categorical(pl.Categories.random()))
-        true, items = (c.to_physical().to_numpy() for c in (coded, lists["item_id"].cast(coded.dtype)))
+        columns = coded, lists["item_id"].cast(coded.dtype)
+        # Writable, as loops are compiled anew for arrays that are not.
+        true, items = (column.to_physical().to_numpy(writable=True) for column in columns)
         size = 1 + int(max(true.max(), items.max()))
         found, rank, pair, repeated = search(starts, owner_rows, items, truth_starts, true, size)
         if repeated >= 0:
