@@ -19,21 +19,24 @@ from recsys.metrics.checks import refuse_depths
 from recsys.metrics.context import Context
 from recsys.metrics.rankings import Metric, Rankings, rows
 
-__all__ = ["METRICS_BY_NAME", "Context", "Metric", "Rankings", "measure"]
+__all__ = ["ACCURACY", "METRICS_BY_NAME", "Context", "Metric", "Rankings", "measure"]
 
+ACCURACY: tuple[Metric, ...] = (  # the more, the better
+    accuracy.recall,
+    accuracy.recall_capped,
+    accuracy.precision,
+    accuracy.r_precision,
+    accuracy.ndcg,
+    accuracy.ndcg_graded,
+    accuracy.hit_rate,
+    accuracy.mrr,
+    accuracy.average_precision,
+    accuracy.auc,
+)
 METRICS_BY_NAME: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        accuracy.recall,
-        accuracy.recall_capped,
-        accuracy.precision,
-        accuracy.r_precision,
-        accuracy.ndcg,
-        accuracy.ndcg_graded,
-        accuracy.hit_rate,
-        accuracy.mrr,
-        accuracy.average_precision,
-        accuracy.auc,
+        *ACCURACY,
         lists.completeness,
         lists.novelty,
         lists.serendipity,
