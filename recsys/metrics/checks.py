@@ -50,7 +50,7 @@ def refuse_lists(
             "recommendations and truth have no user in common: "
             f"lists are for {listed}, …; truth is for {truth['user_id'][0]!r}, …"
         )
-    if row := _first(lists.filter(pl.col("score").is_nan())):
+    if lists["score"].is_nan().any() and (row := _first(lists.filter(pl.col("score").is_nan()))):
         raise ContractError(f"{_whose(row)}: a score is NaN; leave out what has no score")
     if starts is not None:
         place = np.arange(len(lists)) - np.repeat(starts[:-1], np.diff(starts)) + 1

@@ -61,8 +61,8 @@ class Rankings:
         truth, truth_starts = _in_order(truth, ["user_id"])
         lists, starts = _in_order(recommendations, ["source", "user_id"], "rank")
         users = truth["user_id"].gather(truth_starts[:-1])
-        sources = lists["source"].unique().sort().to_list()
-        heads = lists.select("source", "user_id").gather(starts[:-1]) if len(lists) else lists
+        heads = lists.select("source", "user_id").gather(starts[:-1])
+        sources = heads["source"].unique().sort().to_list()
         known = pl.DataFrame({"user_id": users}).with_row_index("user")
         owner = heads.join(known, on="user_id", how="left", maintain_order="left")["user"]
         owner_rows = owner.cast(pl.Int64).fill_null(-1).to_numpy(writable=True)

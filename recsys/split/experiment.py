@@ -23,7 +23,7 @@ class SplitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    split: Protocol = Field("temporal", description="one of the protocols of `recsys.split`")
+    split: Protocol = Field("temporal", description="the protocol; `recsys.split` draws each")
     quantile: float = Field(0.9, gt=0, lt=1, description="temporal: share of the interactions before the cut")
     date: datetime | None = Field(
         None, description="temporal: the cut itself (UTC), in place of the quantile"
