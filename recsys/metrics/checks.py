@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from profiles.schema import ContractError
@@ -33,35 +32,26 @@ def refuse_truth(truth: pl.DataFrame) -> None:
         raise ContractError(f"truth: user {row['user_id']!r} holds item {row['item_id']!r} more than once")
 
 
-def refuse_lists(
-    lists: pl.DataFrame, starts: np.ndarray | None = None, truth: pl.DataFrame | None = None, met: bool = True
-) -> None:
-    """Refuse lists of nobody asked about, with a null or NaN, or whose ranks or items are not those of lists.
-
-    `starts` says where each list begins, in order of rank, and the last ends: with it what is right is seen
-    fast. `met` says whether anyone in `truth` has a list.
-    """
+def refuse_lists(lists: pl.DataFrame) -> None:
+    """Refuse lists with a null or a NaN."""
     for name in ("source", "user_id", "item_id", "rank"):
         if lists[name].null_count():
             raise ContractError(f"recommendations: a {name} is null")
-    if not met and truth is not None:
-        listed = repr(lists["user_id"][0]) if len(lists) else "nobody"
-        raise ContractError(
-            "recommendations and truth have no user in common: "
-            f"lists are for {listed}, …; truth is for {truth['user_id'][0]!r}, …"
-        )
     if lists["score"].is_nan().any() and (row := _first(lists.filter(pl.col("score").is_nan()))):
         raise ContractError(f"{_whose(row)}: a score is NaN; leave out what has no score")
-    if starts is not None:
-        place = np.arange(len(lists)) - np.repeat(starts[:-1], np.diff(starts)) + 1
-        if np.array_equal(lists["rank"].to_numpy(), place):
-            return
-    _refuse_ranks(lists)
-    if row := _repeated(lists, "source", "user_id", "item_id"):
-        raise ContractError(f"{_whose(row)}: item {row['item_id']!r} is recommended more than once")
 
 
-def _refuse_ranks(lists: pl.DataFrame) -> None:
+def refuse_strangers(lists: pl.DataFrame, truth: pl.DataFrame) -> None:
+    """Say that no list is of a user with truth."""
+    listed = repr(lists["user_id"][0]) if len(lists) else "nobody"
+    raise ContractError(
+        "recommendations and truth have no user in common: "
+        f"lists are for {listed}, …; truth is for {truth['user_id'][0]!r}, …"
+    )
+
+
+def refuse_places(lists: pl.DataFrame) -> None:
+    """Refuse ranks other than 1..n, and an item twice in a list."""
     rank = pl.col("rank")
     told = lists.group_by("source", "user_id").agg(
         rank.min().alias("first"), rank.max().alias("last"), rank.len().alias("length")
@@ -73,6 +63,8 @@ def _refuse_ranks(lists: pl.DataFrame) -> None:
         raise ContractError(f"{_whose(row)}: ranks must be 1..n without gaps; found {found}")
     if row := _repeated(lists, "source", "user_id", "rank"):
         raise ContractError(f"{_whose(row)}: rank {row['rank']} is given more than once")
+    if row := _repeated(lists, "source", "user_id", "item_id"):
+        raise ContractError(f"{_whose(row)}: item {row['item_id']!r} is recommended more than once")
 
 
 def _repeated(frame: pl.DataFrame, *key: str) -> dict[str, object] | None:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from profiles.schema import ContractError
-from recsys.metrics.checks import refuse_depths, refuse_lists
+from recsys.metrics.checks import refuse_depths, refuse_lists, refuse_places
 from recsys.schema import METRICS
 
 
@@ -31,6 +31,7 @@ def overlap(
             raise ContractError(f"there is no list of source {source!r}")
     pair = recommendations.filter(pl.col("source").is_in([a, b]))
     refuse_lists(pair)
+    refuse_places(pair)
     place = {s: pair.filter(pl.col("source") == s).select("user_id", "item_id", "rank") for s in (a, b)}
     lengths = {s: frame.group_by("user_id").agg(pl.len().alias("length")) for s, frame in place.items()}
     users = lengths[a].join(lengths[b], on="user_id").sort("user_id").with_row_index("row")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recsys.metrics.checks import refuse_lists, refuse_truth
+from recsys.metrics.checks import refuse_lists, refuse_places, refuse_strangers, refuse_truth
 from recsys.metrics.context import Context
 from recsys.metrics.search import search
 from recsys.schema import METRICS
@@ -58,6 +58,7 @@ class Rankings:
         is not above 0; lists with an unknown id, a NaN score, ranks other than 1..n, or an item twice.
         """
         refuse_truth(truth)
+        refuse_lists(recommendations)
         truth, truth_starts = _in_order(truth, ["user_id"])
         lists, starts = _in_order(recommendations, ["source", "user_id"], "rank")
         users = truth["user_id"].gather(truth_starts[:-1])
@@ -66,7 +67,8 @@ class Rankings:
         known = pl.DataFrame({"user_id": users}).with_row_index("user")
         owner = heads.join(known, on="user_id", how="left", maintain_order="left")["user"]
         owner_rows = owner.cast(pl.Int64).fill_null(-1).to_numpy(writable=True)
-        refuse_lists(lists, starts, truth, bool((owner_rows >= 0).any()))
+        if not (owner_rows >= 0).any():
+            refuse_strangers(lists, truth)
         numbers = {name: n for n, name in enumerate(sources)}
         source = heads["source"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
         coded = truth["item_id"].cast(pl.Categorical(pl.Categories.random()))
@@ -74,9 +76,10 @@ class Rankings:
         # Writable, as loops are compiled anew for arrays that are not.
         true, items = (column.to_physical().to_numpy(writable=True) for column in columns)
         size = 1 + int(max(true.max(), items.max()))
-        found, rank, pair, repeated = search(starts, owner_rows, items, truth_starts, true, size)
-        if repeated >= 0:
-            refuse_lists(lists.slice(starts[repeated], starts[repeated + 1] - starts[repeated]))
+        ranks = lists["rank"].to_numpy(writable=True)
+        found, rank, pair, wrong = search(starts, owner_rows, items, ranks, truth_starts, true, size)
+        if wrong >= 0:
+            refuse_places(lists.slice(starts[wrong], starts[wrong + 1] - starts[wrong]))
         cell = np.where(owner_rows >= 0, source * len(users) + owner_rows, -1)
         if "weight" in truth.columns:
             gain = truth["weight"].cast(pl.Float64).to_numpy()
