@@ -1,14 +1,17 @@
-"""RecTools' SASRec: run by its own interpreter, with the work as JSON."""
+"""RecTools' SASRec and its metrics: run by its own interpreter, with the work as JSON."""
 
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from pytorch_lightning import Callback, Trainer
 from rectools import Columns
 from rectools.dataset import Dataset
+from rectools.metrics import MAP, MRR, NDCG, HitRate, Precision, Recall, calc_metrics
 from rectools.models import SASRecModel
 
 
@@ -49,6 +52,35 @@ def sasrec(log: str, lists: str, epochs: int, batch_size: int, max_length: int, 
     return {"seconds": sorted(apart)[len(apart) // 2], "epochs": epochs}
 
 
+def metrics(folder: str, sizes: dict[str, int], depth: int, ks: list[int], repeats: int) -> dict[str, Any]:
+    """Measure the lists and the truth in a folder; `sizes`: how many users (u) and items (i) have names."""
+    users, items = (np.array([f"{kind}{n:06}" for n in range(size)], object) for kind, size in sizes.items())
+    frames = []
+    for name in ("lists", "truth"):
+        user, item = np.load(Path(folder) / f"{name}.npy")
+        frames.append(pd.DataFrame({Columns.User: users[user], Columns.Item: items[item]}))
+    lists, truth = frames
+    few = users[:10]
+    lists[Columns.Rank] = np.arange(len(lists)) % depth + 1
+    kinds = {
+        "recall": Recall,
+        "precision": Precision,
+        "ndcg": NDCG,
+        "hit_rate": HitRate,
+        "mrr": MRR,
+        "map": MAP,
+    }
+    wanted = {f"{name}@{k}": kind(k=k) for name, kind in kinds.items() for k in ks}
+    calc_metrics(wanted, lists.head(10 * depth), truth[truth[Columns.User].isin(few)])
+    walls, found = [], {}
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        found = calc_metrics(wanted, lists, truth)
+        walls.append(time.perf_counter() - begun)
+    shown = {name: float(found[name]) for name in ("recall@10", "map@10")}
+    return {"seconds": min(walls), "metrics": len(kinds), **shown}
+
+
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    print(json.dumps({"sasrec": sasrec}[asked.pop("work")](**asked)))
+    print(json.dumps({"sasrec": sasrec, "metrics": metrics}[asked.pop("work")](**asked)))

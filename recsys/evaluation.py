@@ -12,7 +12,12 @@ from recsys.metrics import Context, measure
 from recsys.schema import METRICS
 from recsys.split import Split, SplitConfig, seen
 
-MetricName = Literal["recall", "recall_capped", "ndcg", "hit_rate", "mrr", "map", "coverage", "novelty"]
+MetricName = Literal[
+    "recall", "recall_capped", "precision", "r_precision", "ndcg", "ndcg_graded", "hit_rate", "mrr", "map",
+    "auc",
+    "completeness", "novelty", "serendipity", "diversity", "calibration", "arp", "aclt", "tail_share",
+    "coverage", "gini", "entropy", "exposure_gap",
+]  # fmt: skip
 
 
 class EvaluationConfig(SplitConfig):
@@ -41,11 +46,16 @@ def queries(
 
 
 def context(split: Split, catalogue: Catalogue) -> Context:
-    """Collect what the metrics may know: the catalogue at the moment, and train's popularity."""
+    """Collect what the metrics may know: the catalogue at the moment, popularity, users' pasts."""
     train = split.train.filter(pl.col("weight") > 0)
     popularity = train.group_by("item_id").agg(pl.col("user_id").n_unique().cast(pl.Int64).alias("count"))
     available = catalogue.candidates(np.array([split.moment]))[0]
-    return Context(catalogue.items.ids.filter(available), popularity, train["user_id"].n_unique())
+    done = split.histories.filter(pl.col("weight") > 0).select("user_id", "item_id")
+    done = done.unique(maintain_order=True)
+    told = catalogue.attributes.select("item_id", "categories")
+    labelled = told if told["categories"].list.len().sum() else None
+    items = catalogue.items.ids.filter(available)
+    return Context(items, popularity, train["user_id"].n_unique(), labelled, done)
 
 
 def measure_split(

@@ -134,7 +134,13 @@ def compare(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Difference:
-    """Return how much better source `a` is than `b`, both measured over the same users.
+    """Return how much better source `a` is than `b`; raises ContractError as `aligned`."""
+    left, right, clusters = aligned(metrics, a, b, metric, k)
+    return paired(left, right, seed, resamples, level, clusters)
+
+
+def aligned(metrics: pl.DataFrame, a: str, b: str, metric: str, k: int) -> tuple[Array, Array, Labels]:
+    """Return what `a` and `b` reached, row by row of the same user, and whose cluster each row is.
 
     Raises ContractError where either was not measured or their users differ.
     """
@@ -156,7 +162,7 @@ def compare(
         )
     clusters = _users(chosen)["cluster"].to_numpy()
     left, right = (side["value"].to_numpy() for side in sides)
-    return paired(left, right, seed, resamples, level, clusters)
+    return left, right, clusters
 
 
 def _users(metrics: pl.DataFrame) -> pl.DataFrame:
@@ -189,20 +195,24 @@ def _means(values: Array, seed: int, resamples: int, clusters: Labels | None) ->
     """Return the means of (rows, columns) values under resampling of clusters: (resamples, columns)."""
     if len(values) == 0:
         raise ContractError("a bootstrap needs users; there is none")
-    if clusters is None:
-        sums, sizes = values, np.ones(len(values))
-    else:
-        if len(clusters) != len(values):
-            raise ContractError(f"{len(values)} values cannot lie in {len(clusters)} clusters, one each")
-        labels, cluster = np.unique(clusters, return_inverse=True)
-        sizes = np.bincount(cluster).astype(np.float64)
-        sums = np.zeros((len(labels), values.shape[1]))
-        np.add.at(sums, cluster, values)
+    sums, sizes = by_cluster(values, clusters)
     if len(sums) == 1:
         return np.full((resamples, values.shape[1]), np.nan)
     return np.concatenate(
         [draws @ sums / (draws @ sizes)[:, None] for draws in _draws(len(sums), seed, resamples)]
     )
+
+
+def by_cluster(values: Array, clusters: Labels | None) -> tuple[Array, Array]:
+    """Return each cluster's sum of (rows, columns) values, and its size; without clusters a row is one."""
+    if clusters is None:
+        return values, np.ones(len(values))
+    if len(clusters) != len(values):
+        raise ContractError(f"{len(values)} values cannot lie in {len(clusters)} clusters, one each")
+    labels, cluster = np.unique(clusters, return_inverse=True)
+    sums = np.zeros((len(labels), values.shape[1]))
+    np.add.at(sums, cluster, values)
+    return sums, np.bincount(cluster).astype(np.float64)
 
 
 def _draws(n: int, seed: int, resamples: int) -> Iterator[Array]:

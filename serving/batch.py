@@ -29,7 +29,9 @@ def write(
     kept = release.about["settings"]  # the release's own: the settings may have changed since
     weighted = interactions(snapshot.frame("events"), InteractionsConfig.model_validate(kept["interactions"]))
     texts = snapshot.frame("texts").filter(owner="user").rename({"id": "user_id"})
-    config = SplitConfig.model_validate({k: kept["evaluation"][k] for k in SplitConfig.model_fields})
+    config = SplitConfig.model_validate(
+        {k: v for k, v in kept["evaluation"].items() if k in SplitConfig.model_fields}
+    )
     with tempfile.TemporaryDirectory(prefix=".batch-", dir=folder) as name:
         paths = [Path(name) / f"{stem}.parquet" for stem in ("recommendations", "contributions")]
         schemas = [frame.empty().to_arrow().schema for frame in (RECOMMENDATIONS, CONTRIBUTIONS)]

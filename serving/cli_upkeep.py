@@ -152,6 +152,25 @@ def recommenders(
     console.print(table)
 
 
+def compare(
+    a: Annotated[str, typer.Argument(help="a source of the last evaluation, as blend")],
+    b: Annotated[str, typer.Argument(help="the other")],
+    metric: Annotated[str | None, typer.Option(help="what decides; default: ndcg")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="list length; default: 10")] = None,
+    workspace: Folder = DEFAULT_WORKSPACE,
+    as_json: AsJson = False,
+) -> None:
+    """Say which of two evaluated sources is better, by how much, and how sure that is."""
+    from serving.compare import compare as compared
+    from serving.compare import lines
+
+    found = compared(open_workspace(workspace), a, b, metric, k)
+    if as_json:
+        print_json(found)
+    else:
+        print(lines(found))  # noqa: T201
+
+
 def export(
     name: Annotated[str, typer.Argument(metavar="FRAME", help="users, items, recommendations, …")],
     path: Annotated[Path, typer.Argument(metavar="FILE", help="to write: .csv, .tsv, .jsonl or .parquet")],
@@ -168,5 +187,5 @@ def export(
 
 def add_upkeep(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (erase, retain, prune, backup, restore, export, presets, recommenders):
+    for command in (erase, retain, prune, backup, restore, compare, export, presets, recommenders):
         app.command()(command)

@@ -59,7 +59,9 @@ class Engine:
         kept = release.about["settings"]
         self._interactions = InteractionsConfig.model_validate(kept["interactions"])
         self._features = FeaturesConfig.model_validate(kept["profiles"])
-        self._seen = SplitConfig.model_validate({k: kept["evaluation"][k] for k in SplitConfig.model_fields})
+        self._seen = SplitConfig.model_validate(
+            {k: v for k, v in kept["evaluation"].items() if k in SplitConfig.model_fields}
+        )
         self._limit: int = kept["recommend"]["history_limit"]
         attributes = release.catalogue.attributes
         self._shown = attributes.select(c for c in SHOWN if c in attributes.columns)

@@ -26,7 +26,7 @@ from profiles.snapshot import build as build_snapshot
 from profiles.versions import as_of
 from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
-from recsys.split import splits
+from recsys.split import SplitConfig, splits
 from recsys.vectors import matrices
 from serving import batch, brought, ingest, report
 from serving.progress import Progress
@@ -201,9 +201,12 @@ class Pipeline:
     def _interactions(self) -> pl.DataFrame:
         return self.workspace.snapshot.frame("interactions")
 
-    def _trials(self, interactions: pl.DataFrame, title: str) -> list[Trial]:
+    def _trials(
+        self, interactions: pl.DataFrame, title: str, config: SplitConfig | None = None
+    ) -> list[Trial]:
         laboratory = self.laboratory
-        cuts = splits(interactions, laboratory.catalogue, self.settings.evaluation, laboratory.timeless)
+        config = config or self.settings.evaluation
+        cuts = splits(interactions, laboratory.catalogue, config, laboratory.timeless)
         return [
             laboratory.run(cut, self.progress, f"{title} {number}/{len(cuts)}")
             for number, cut in enumerate(cuts, 1)
@@ -290,10 +293,12 @@ class Pipeline:
                 "evaluate: no user has a past before the cut and something new after it; "
                 "the log is too short or too small to evaluate on"
             )
-        earlier = self._interactions.filter(pl.col("timestamp") <= tests[0].split.at)
-        if self.settings.evaluation.split == "leave_last_out":
-            earlier = tests[0].split.train
-        validations = self._trials(earlier, "validation")
+        earlier = tests[0].split.train
+        if self.settings.evaluation.split == "k_fold":  # whose first train holds the truth of the others
+            for trial in tests:
+                earlier = earlier.join(trial.split.truth, on=["user_id", "item_id"], how="anti")
+        within = self.settings.evaluation.model_copy(update={"date": None})  # which is where `earlier` ends
+        validations = self._trials(earlier, "validation", within)
         able = [name for name in tests[0].rankings if all(name in trial.rankings for trial in tests)]
         weights = choose_weights(validations, able, laboratory.catalogue, self.settings)
         with self.progress.task("evaluate: measure"):

@@ -75,8 +75,9 @@ half_life_days = 7
 # fallback = "popularity"      # fills lists, so that nobody gets an empty one
 
 [evaluation]
-# split = "temporal"           # temporal, rolling or leave_last_out
-# quantile = 0.9               # temporal: the first 90 % of the interactions are learned from
+# split = "temporal"           # or rolling, leave_last_out, ratio, random, k_fold, strong, cold_users …
+# quantile = 0.9               # temporal: the first 90 % of the interactions are learned from; or date = …
+# target = "all"               # temporal: of what follows all counts, or the first, last, random, successive
 # repeat_consumption = false   # true: what was seen may be recommended again
 
 [train]

@@ -16,7 +16,7 @@ from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.evaluation import queries
 from recsys.ranking import Ranked, top_k
 from recsys.recommender import BLOCK, NotApplicableError, Recommender
-from recsys.split import Split
+from recsys.split import Split, SplitConfig
 from serving.blend import fit_weights
 from serving.progress import Progress
 from serving.settings import Settings, SourceChoice
@@ -130,8 +130,9 @@ class Laboratory:
     def run(self, split: Split, progress: Progress, title: str) -> Trial:
         """Fit every source on the split's train and rank for its queries."""
         train = self.dataset(split.train, split.at)
-        # One log cut at one moment by one protocol; leave-last-out cuts the same moment more than once.
-        cut = [self.settings.evaluation.split, split.name, len(split.train)]
+        # One log cut by one protocol as it is set; leave-last-out cuts the same moment more than once.
+        protocol = self.settings.evaluation.model_dump(mode="json", include=set(SplitConfig.model_fields))
+        cut = [protocol, split.name, len(split.train)]
         key = manifest.content_key(self.key, cut)
         fitted, reasons = self.fit_all(train, key, progress, f"{title}: fit")
         vectors = self.words.users(split.users, self.texts, split.at)

@@ -122,6 +122,17 @@ def test_speed(quick: Run) -> None:
     sound(rows["growth_ease_10m"], "seconds")
 
 
+def test_evaluation(quick: Run) -> None:
+    rows = quick("evaluation")
+    ours, peer = rows["metrics_100k"], rows["ranx"]
+    sound(ours, "seconds", "ratio", "recall@10", "map@10")
+    assert ours["ratio"] == pytest.approx(peer["seconds"] / ours["seconds"])
+    for name in ("recall@10", "map@10"):
+        assert ours[name] == pytest.approx(peer[name], abs=1e-9)
+        assert 0.01 < ours[name] < 0.5
+    assert "no folder is given where rectools may be installed" in rows["rectools"]["reason"]
+
+
 def test_the_peers_of_speed_do_the_same_work() -> None:
     assert speed_work.implicit_item_knn("4000", 1)["equal_lists"] == 1
     assert speed_work.pyg_lightgcn_step("4000", 1)["gradient_apart"] < 1e-5

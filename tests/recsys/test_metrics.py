@@ -1,6 +1,7 @@
 """Metrics against their definitions, against ranx, and against input that would mean nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import log2
 
 import polars as pl
@@ -11,16 +12,22 @@ from polars.testing import assert_frame_equal
 from ranx import Qrels, Run, evaluate
 
 from profiles.schema import ContractError
-from recsys.metrics import METRICS_BY_NAME, Context, average_precision, measure
+from recsys.metrics import METRICS_BY_NAME, Context, measure
+from recsys.metrics.accuracy import average_precision
 from recsys.schema import METRICS, RECOMMENDATIONS
 
-ACCURACY = ["recall", "recall_capped", "ndcg", "hit_rate", "mrr", "map"]
+ACCURACY = [
+    "recall", "recall_capped", "precision", "r_precision", "ndcg", "ndcg_graded", "hit_rate", "mrr", "map",
+    "auc",
+]  # fmt: skip
 ITEMS = [f"i{n}" for n in range(12)]
 USERS = [f"u{n}" for n in range(6)]
 CONTEXT = Context(
     items=pl.Series("item_id", ["a", "b", "c", "d"]),
     popularity=pl.DataFrame({"item_id": ["a", "b", "c"], "count": [7, 3, 1]}),
     users=7,
+    categories=pl.DataFrame({"item_id": ["a", "b", "c"], "categories": [["x"], ["x", "y"], None]}),
+    histories=pl.DataFrame({"user_id": ["u", "w"], "item_id": ["a", "c"]}),
 )
 Lists = Mapping[str, Sequence[str]]
 
@@ -39,13 +46,19 @@ def true(pairs: Lists) -> pl.DataFrame:
     return pl.DataFrame(rows, {"user_id": pl.String, "item_id": pl.String}, orient="row")
 
 
+def graded(pairs: Mapping[str, Mapping[str, float]]) -> pl.DataFrame:
+    rows = [(user, item, float(weight)) for user, items in pairs.items() for item, weight in items.items()]
+    names = {"user_id": pl.String, "item_id": pl.String, "weight": pl.Float32}
+    return pl.DataFrame(rows, names, orient="row")
+
+
 def values(frame: pl.DataFrame, metric: str, k: int) -> dict[str | None, float]:
     chosen = frame.filter(pl.col("metric") == metric, pl.col("k") == k)
     return dict(zip(chosen["user_id"], chosen["value"], strict=True))
 
 
-def slow(metric: str, items: Sequence[str], wanted: Sequence[str], k: int) -> float:
-    """The definition, read off the page."""
+def slow(metric: str, items: Sequence[str], wanted: Mapping[str, float], k: int) -> float:
+    """The definition, read off the page; the catalogue is ITEMS, the first four of them in CONTEXT."""
     hit = [item in wanted for item in items[:k]]
     match metric:
         case "recall":
@@ -56,6 +69,18 @@ def slow(metric: str, items: Sequence[str], wanted: Sequence[str], k: int) -> fl
             ideal = [True] * min(k, len(wanted))
             dcg, best = (sum(1 / log2(n + 2) for n, h in enumerate(hits) if h) for hits in (hit, ideal))
             return dcg / best
+        case "ndcg_graded":
+            gains = ([wanted.get(item, 0) for item in items], sorted(wanted.values(), reverse=True))
+            dcg, best = (sum(g / log2(n + 2) for n, g in enumerate(of[:k])) for of in gains)
+            return dcg / best
+        case "precision":
+            return sum(hit) / k
+        case "r_precision":
+            return sum(hit[: len(wanted)]) / len(wanted)
+        case "auc":
+            score = {item: -n for n, item in enumerate(items[:k])}
+            pairs = [(score.get(t, -99), score.get(f, -99)) for t in wanted for f in {*ITEMS} - {*wanted}]
+            return sum((t > f) + (t == f) / 2 for t, f in pairs) / len(pairs) if pairs else 0.5
         case "hit_rate":
             return float(any(hit))
         case "mrr":
@@ -67,7 +92,11 @@ def slow(metric: str, items: Sequence[str], wanted: Sequence[str], k: int) -> fl
 
 def test_values_worked_out_by_hand() -> None:
     frame = measure(
-        ranked({"u": ["a", "b", "c", "d", "e"]}), true({"u": ["b", "d", "x"]}), ACCURACY, [1, 2, 5], CONTEXT
+        ranked({"u": ["a", "b", "c", "d", "e"]}),
+        graded({"u": {"b": 1, "d": 3, "x": 2}}),
+        ACCURACY,
+        [1, 2, 5],
+        replace(CONTEXT, items=pl.Series([*"abcdefgx"])),  # a, c, e, f and g are untrue
     )
     expected = {
         ("recall", 1): 0.0,
@@ -79,6 +108,18 @@ def test_values_worked_out_by_hand() -> None:
         ("ndcg", 1): 0.0,
         ("ndcg", 2): (1 / log2(3)) / (1 + 1 / log2(3)),
         ("ndcg", 5): (1 / log2(3) + 1 / log2(5)) / (1 + 1 / log2(3) + 1 / 2),
+        ("ndcg_graded", 1): 0.0,
+        ("ndcg_graded", 2): (1 / log2(3)) / (3 + 2 / log2(3)),
+        ("ndcg_graded", 5): (1 / log2(3) + 3 / log2(5)) / (3 + 2 / log2(3) + 1 / 2),
+        ("precision", 1): 0.0,
+        ("precision", 2): 1 / 2,
+        ("precision", 5): 2 / 5,
+        ("r_precision", 1): 0.0,
+        ("r_precision", 2): 1 / 3,
+        ("r_precision", 5): 1 / 3,
+        ("auc", 1): (4 / 2 * 3) / (3 * 5),  # all true ones are tied with four of five
+        ("auc", 2): (4 + 4 / 2 * 2) / (3 * 5),
+        ("auc", 5): (4 + 3 + 2 / 2) / (3 * 5),
         ("hit_rate", 1): 0.0,
         ("hit_rate", 2): 1.0,
         ("hit_rate", 5): 1.0,
@@ -94,7 +135,7 @@ def test_values_worked_out_by_hand() -> None:
 
 
 orders = st.permutations(ITEMS).flatmap(lambda order: st.integers(1, 12).map(lambda n: order[:n]))
-wishes = st.lists(st.sampled_from(ITEMS), min_size=1, unique=True)
+wishes = st.dictionaries(st.sampled_from(ITEMS), st.sampled_from([0.5, 1.0, 2.0]), min_size=1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,11 +146,14 @@ wishes = st.lists(st.sampled_from(ITEMS), min_size=1, unique=True)
     ks=st.lists(st.integers(1, 15), min_size=1, max_size=3, unique=True),
     seed=st.integers(0, 9),
 )
-def test_any_rankings_measure_as_defined(a: Lists, b: Lists, wanted: Lists, ks: list[int], seed: int) -> None:
-    wanted = {"u-shared": ["i0"], **wanted}
+def test_any_rankings_measure_as_defined(
+    a: Lists, b: Lists, wanted: dict[str, dict[str, float]], ks: list[int], seed: int
+) -> None:
+    wanted = {"u-shared": {"i0": 1.0}, **wanted}
     lists = {"a": {"u-shared": ["i1", "i0"], **a}, "b": b}
     both = pl.concat([ranked(lists["b"], "b"), ranked(lists["a"], "a")])
-    frame = measure(both.sample(fraction=1, shuffle=True, seed=seed), true(wanted), ACCURACY, ks, CONTEXT)
+    mixed, truth = (frame.sample(fraction=1, shuffle=True, seed=seed) for frame in (both, graded(wanted)))
+    frame = measure(mixed, truth, ACCURACY, ks, replace(CONTEXT, items=pl.Series(ITEMS)))
     expected = [
         (source, metric, k, user, slow(metric, lists[source].get(user, []), wanted[user], k))
         for source in sorted(lists)
@@ -124,16 +168,24 @@ def test_any_rankings_measure_as_defined(a: Lists, b: Lists, wanted: Lists, ks: 
 def test_ranx_agrees() -> None:
     order = pl.Series(ITEMS)
     lists = {f"u{n:02}": order.shuffle(seed=n).to_list()[: 3 + n % 8] for n in range(40)}
-    wanted = {user: order.shuffle(seed=99 + n).to_list()[: 1 + n % 7] for n, user in enumerate(lists)}
-    qrels = Qrels({user: dict.fromkeys(items, 1) for user, items in wanted.items()})
+    wanted = {
+        user: {item: 1 + place % 3 for place, item in enumerate(order.shuffle(seed=99 + n)[: 1 + n % 7])}
+        for n, user in enumerate(lists)
+    }
+    qrels = Qrels(wanted)
+    binary = Qrels({user: dict.fromkeys(items, 1) for user, items in wanted.items()})
     run = Run({user: {item: 1 / n for n, item in enumerate(items, 1)} for user, items in lists.items()})
-    names = [name for name in ACCURACY if name != "recall_capped"]  # ranx has no such metric
-    ks = [1, 3, 10, 20]
-    evaluate(qrels, run, [f"{name}@{k}" for name in names for k in ks])
-    frame = measure(ranked(lists), true(wanted), names, ks, CONTEXT)
+    named = ["recall", "precision", "ndcg", "hit_rate", "mrr", "map"]  # it has no others cut at k
+    names, ks = [*named, "ndcg_graded"], [1, 3, 10, 20]
+    evaluate(binary, run, [f"{name}@{k}" for name in named for k in ks] + ["r-precision"])
+    frame = measure(ranked(lists), graded(wanted), [*names, "r_precision"], ks, CONTEXT)
+    assert values(frame, "r_precision", 20) == pytest.approx(dict(run.scores["r-precision"]), abs=1e-9)
+    one = {name: dict(found) for name, found in run.scores.items()}
+    evaluate(qrels, run, [f"ndcg@{k}" for k in ks])
+    one |= {f"ndcg_graded@{k}": dict(run.scores[f"ndcg@{k}"]) for k in ks}
     for name in names:
         for k in ks:
-            assert values(frame, name, k) == pytest.approx(dict(run.scores[f"{name}@{k}"]), abs=1e-9)
+            assert values(frame, name, k) == pytest.approx(dict(one[f"{name}@{k}"]), abs=1e-9)
 
 
 def test_only_users_with_truth_are_measured() -> None:
@@ -144,8 +196,10 @@ def test_only_users_with_truth_are_measured() -> None:
         [3],
         CONTEXT,
     )
-    for name in ACCURACY:
+    for name in {*ACCURACY} - {"precision", "auc"}:
         assert values(frame, name, 3) == {"listed": 1.0, "no list": 0.0}
+    assert values(frame, "precision", 3) == {"listed": 1 / 3, "no list": 0.0}
+    assert values(frame, "auc", 3) == {"listed": 1.0, "no list": 0.5}
     assert values(frame, "novelty", 3).keys() == {"listed", "no list"}
 
 
@@ -198,7 +252,7 @@ RANK = pl.col("rank")
 @pytest.mark.parametrize(
     ("lists", "wanted", "names", "ks", "message"),
     [
-        (GOOD, TRUE, ["recal"], [1], "metric 'recal' is not one of recall, recall_capped, ndcg"),
+        (GOOD, TRUE, ["recal"], [1], "metric 'recal' is not one of recall, recall_capped, precision"),
         (GOOD, TRUE, ["recall"], [5, 0], "k is a list length and must be at least 1, not 0"),
         (GOOD, TRUE.clear(), ["recall"], [1], "truth is empty"),
         (GOOD, true({"u": ["a", "a"]}), ["recall"], [1], "user 'u' holds item 'a' more than once"),

@@ -129,7 +129,14 @@ def test_nothing_to_split_is_said(protocol, rows, cut):
 
 
 def test_settings_have_bounds():
-    for wrong in ({"quantile": 1.0}, {"quantile": 0}, {"origins": 0}, {"every_days": 0}, {"split": "random"}):
+    for wrong in (
+        {"quantile": 1.0},
+        {"quantile": 0},
+        {"origins": 0},
+        {"every_days": 0},
+        {"folds": 1},
+        {"split": "luck"},
+    ):
         with pytest.raises(ValidationError):
             SplitConfig(**wrong)
 

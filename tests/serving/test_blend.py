@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from profiles.schema import ContractError
 from recsys.dataset import Vocabulary
-from recsys.metrics import Context, measure, ndcg
+from recsys.metrics import Context, measure
+from recsys.metrics.accuracy import ndcg
 from recsys.ranking import Ranked, top_k
 from recsys.recommender import as_frame
 from recsys.schema import RECOMMENDATIONS

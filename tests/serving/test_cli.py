@@ -99,6 +99,7 @@ def test_help_loads_nothing_heavy_and_is_fast(tmp_path):
         "train",
         "evaluate",
         "recommend",
+        "compare",
         "run",
         "serve",
         "demo",
@@ -172,6 +173,10 @@ def test_every_stage_is_a_command(attune, small):
         assert "Evaluation" in ended.out if stage == "evaluate" else not ended.out
         assert f"{stage}: up to date\n" == attune(stage).err
     assert attune("check").code == 0
+    compared = attune("compare", "blend", "popularity")
+    assert "ndcg@10 over" in compared.out
+    assert json.loads(attune("compare", "blend", "popularity", "--json").out)["verdict"][0] in compared.out
+    assert attune("compare", "blend", "popular").code == 2
     assert f"{attune('train', '--force').err}".startswith("train: release")
 
 

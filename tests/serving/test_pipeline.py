@@ -20,6 +20,7 @@ from polars.testing import assert_frame_equal
 from profiles import manifest
 from profiles.schema import ContractError
 from profiles.simulate import World, WorldConfig, simulate
+from recsys.metrics import METRICS_BY_NAME
 from recsys.recommender import Recommender
 from serving.pipeline import STAGES, Pipeline
 from serving.workspace import Workspace
@@ -376,6 +377,34 @@ def test_the_shape_of_the_evaluation(done):
             assert r["users"] == found["split"]["users"]
             assert 0 <= r["mean"] <= 1
     assert sum(found["weights"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "leaks"),
+    [
+        ("date = 2026-02-15T00:00:00Z", False),
+        ("target = 'successive'\nsteps = 2", False),
+        ("split = 'cold_users'\nquantile = 0.3", False),
+        ("split = 'ratio'", True),
+        ("split = 'random'", True),
+        ("split = 'k_fold'\nfolds = 2", True),
+        ("split = 'strong'", True),
+        ("split = 'cold_items'", True),
+    ],
+)
+def test_every_protocol_is_evaluated_and_says_whether_it_leaks(shop, tmp_path, evaluation, leaks):
+    short = SETTINGS.partition("[recommenders.als]")[0]
+    names = ", ".join(f"'{name}'" for name in METRICS_BY_NAME)
+    config = write(tmp_path, shop, settings=f"{short}[evaluation]\nmetrics = [{names}]\n{evaluation}\n")
+    workspace, _ = run(config, "ingest", "build", "evaluate")
+    found = json.loads((workspace.folder / "evaluation.json").read_bytes())
+    assert bool(found["split"]["leaks"]) == leaks
+    assert found["split"]["users"] > 0
+    told = {row["metric"] for row in found["results"]}
+    assert told == {*METRICS_BY_NAME}
+    assert all(np.isfinite(row["mean"]) for row in found["results"] if row["mean"] is not None)
+    run(config, "evaluate", force=True)
+    assert json.loads((workspace.folder / "evaluation.json").read_bytes()) == found
 
 
 def test_notebooks_read_the_same_table(config):

@@ -95,7 +95,8 @@ MISTAKES = [
     ("+[evaluation]\nks = []\n", "line 4: evaluation.ks: list should have at least 1 item"),
     (
         '+[evaluation]\nsplit = "tempral"\n',
-        "line 4: evaluation.split: input should be 'temporal', 'rolling' or 'leave_last_out', not 'tempral'",
+        "line 4: evaluation.split: input should be 'temporal', 'rolling', 'leave_last_out', 'ratio', "
+        "'random', 'k_fold', 'strong', 'cold_users' or 'cold_items', not 'tempral'",
     ),
     (
         '+[interactions]\nweights = { VIEW = 1, "COMMENT CREATED" = -4 }\n',
