@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -74,11 +74,9 @@ class ProfileBuild:
             context, renumbered = self._context(pool)
             totals = Totals(context, self.config, {name: v for name, (v, _) in self._audiences.items()})
             held, parts = 0.0, list[pl.DataFrame]()
-            for number, (part, frame) in enumerate(
-                pool.map(
-                    lambda n: self._partition(n, context, renumbered, totals), range(self.history.partitions)
-                )
-            ):
+            columns = partial(self._partition, context=context, renumbered=renumbered, totals=totals)
+            found = threads.ahead(pool, columns, range(self.history.partitions))
+            for number, (part, frame) in enumerate(found):
                 if part is not None:
                     totals.add(part)
                     if held + frame.estimated_size() > HELD:

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from profiles.features import VALUE_SHARES, FeaturesConfig
+from profiles.features import VALUE_SHARES, FeaturesConfig, profile_build
 from profiles.features.user_features import user_features
 from profiles.interactions import InteractionsConfig
 
@@ -214,6 +214,19 @@ def test_every_user_column_is_what_a_loop_finds(
 
 
 # What no random log shows
+
+
+def test_columns_beyond_what_is_held_come_from_beside(
+    lopsided_world: Callable[..., Any], built_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = lopsided_world(3)
+    held = built_of(world, partition=100)
+    for limit in (0, 20_000):
+        monkeypatch.setattr(profile_build, "HELD", limit)
+        beside = built_of(world, partition=100)
+        assert beside.users.equals(held.users)
+        assert beside.items.equals(held.items)
+        assert {p.name for p in beside.folder.iterdir()} == {p.name for p in held.folder.iterdir()}
 
 
 def test_every_column_says_what_it_is(
