@@ -31,7 +31,9 @@ GRADIENTS: Grids = {
     "caser": [SEQUENCES],
     "gru4rec": [{**SEQUENCES, "factors": 128}],
     "bert4rec": [{**SEQUENCES, "patience": 20}],
-    "sasrec": [{**SEQUENCES, "factors": 128}],
+    "sasrec": [
+        {**SEQUENCES, "factors": 128, "temperature": 0.07, "schedule": "linear", "epochs": 80, "patience": 20}
+    ],
 }
 # What each row chooses from. Grids were moved on where the cut chose an edge.
 GRIDS: Grids = {
