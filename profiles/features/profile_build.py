@@ -29,7 +29,7 @@ from functools import cached_property, partial
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import numpy as np
 import polars as pl
@@ -203,7 +203,10 @@ class ProfileBuild:
                 filled(both[name], f.fill) for name, f in features.items() if f.fill is not None
             )
             both = normalised(with_words(both, own_words), own_users, self.config)
-            file = BytesIO() if free.empty() else free.get()
+            try:
+                file = free.get_nowait()  # not `get` after a look: another thread may be the one that gets it
+            except Empty:
+                file = BytesIO()
             file.seek(0)
             both.write_ipc(file)
             return file

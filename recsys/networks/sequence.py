@@ -1,5 +1,6 @@
 """What the sequence networks share: the batch they read and how their loss over positions is taken."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,9 +94,9 @@ class Causal(nn.Module):
         super().__init__()
         self.criterion = criterion
 
+    @abstractmethod
     def table(self) -> Tensor:
         """Return the output table, (n, d)."""
-        raise NotImplementedError
 
     def query(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return the state after the newest token, (b, d)."""

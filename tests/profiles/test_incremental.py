@@ -19,6 +19,7 @@ from profiles import manifest
 from profiles.features import FeaturesConfig, history_build
 from profiles.features.coding import READ
 from profiles.features.context import Context
+from profiles.features.history import files_of
 from profiles.interactions import InteractionsConfig
 from profiles.schema import EVENTS, ITEMS, USERS, ContractError
 from profiles.snapshot import FRAMES, Snapshot, build, built_upon
@@ -431,16 +432,7 @@ def test_a_log_that_went_another_way_after_a_restore(store: SQLiteStore, root: P
 @pytest.mark.parametrize(
     "name",
     [
-        *(
-            f"history/{name}"
-            for name in (
-                "facts.json",
-                "items.arrow",
-                "users-0000.arrow",
-                "said-0000.arrow",
-                "events-0000.arrow",
-            )
-        ),
+        *(f"history/{name}" for name in ("facts.json", "items.arrow", *files_of(0))),
         *(f"{name}/0000.parquet" for name in ("events", "interactions", "texts")),
         *("log.json", "manifest.json"),
     ],

@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from profiles import log_frames, manifest
 from profiles.features import FeaturesConfig, history_build
 from profiles.features.coding import READ
+from profiles.features.history import files_of
 from profiles.features.live import user_profile
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.log_frames import texts
@@ -121,16 +122,7 @@ def test_the_manifest_says_what_is_in_it(store: SQLiteStore, root: Path) -> None
         *(f"{name}.parquet" for name in tables),
         *("user_profiles.arrow", "item_profiles.arrow"),
         *(f"context/{name}" for name in ("items.arrow", "values.arrow", "terms.arrow", "facts.json")),
-        *(
-            f"history/{name}"
-            for name in (
-                "facts.json",
-                "items.arrow",
-                "users-0000.arrow",
-                "said-0000.arrow",
-                "events-0000.arrow",
-            )
-        ),
+        *(f"history/{name}" for name in ("facts.json", "items.arrow", *files_of(0))),
     }
     assert snapshot.folder == root / snapshot.name
     assert re.fullmatch("[0-9a-f]{16}", snapshot.name)
