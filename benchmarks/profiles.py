@@ -24,6 +24,7 @@ from benchmarks.process import Figures, Task, scratch
 from benchmarks.profile_days import groups
 from benchmarks.profile_polars import WEIGHTS
 from benchmarks.report import Benchmark, Plan, Row
+from profiles import memory
 from profiles.features import FeaturesConfig, history_build
 from profiles.features.profile_build import ProfileBuild
 from profiles.interactions import InteractionsConfig
@@ -38,6 +39,7 @@ PEERS = ("benchmarks/profile_polars.py", "benchmarks/profile_pandas.py")
 
 def full(folder: str) -> Figures:
     """Time our own build."""
+    memory.one_heap()  # as the command line does
     files = Log(Path(folder))
     with scratch(files.folder.parent) as place:
         begun = time.perf_counter()
@@ -62,10 +64,11 @@ def ours(files: Log, place: Path) -> tuple[int, int]:
 
     (place / "history").mkdir()
     rows = sum(sum(groups(file)) for file in files.events)
-    past = history_build.build(place / "history", scan, rows, items["item_id"], {})
     moment, config = microseconds(files.as_of), FeaturesConfig()
     weights = InteractionsConfig(weights=WEIGHTS)
-    ProfileBuild(past, items, users, texts, moment, config, weights).run(place)
+    with memory.kept():  # as a snapshot's build does
+        past = history_build.build(place / "history", scan, rows, items["item_id"], {})
+        ProfileBuild(past, items, users, texts, moment, config, weights).run(place)
     shapes = [pl.read_ipc_schema(place / f"{kind}_profiles.arrow") for kind in ("user", "item")]
     text = ("user_id", "item_id", "last_text", "top_terms")
     return sum(name not in text for shape in shapes for name in shape), len(users)

@@ -8,27 +8,53 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of mallopt
 KEPT = 2**31 - 1  # bytes free at the end of the heap before any are given back
 MAPPED = 32 << 20  # bytes of an array that is not taken from the heap; the most there may be
 USUAL_TRIM = USUAL_MAPPED = 128 << 10
 
+_lock = Lock()
+_inside = 0  # how many `kept` are open: the outermost gives back
+
+
+def one_heap() -> None:
+    """Let threads that begin from now on share one heap: what one frees another takes.
+
+    A thread keeps the heap it began with, and one that begins takes over that of one that ended; so this
+    belongs at the start of a program, before there are any.
+    """
+    _set((ARENA_MAX, 1))
+
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Keep what is freed inside; give it back at the end."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "mallopt") or not hasattr(library, "malloc_trim"):
-        yield
-        return
-    assert library is not None
-    # One heap for all threads: what one frees another takes.
-    for option, value in ((ARENA_MAX, 1), (TRIM_THRESHOLD, KEPT), (MMAP_THRESHOLD, MAPPED)):
-        library.mallopt(option, value)
+    """Keep what is freed inside; give it back at the end of the outermost."""
+    global _inside
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            one_heap()
+            _set((TRIM_THRESHOLD, KEPT), (MMAP_THRESHOLD, MAPPED))
     try:
         yield
     finally:
-        for option, value in ((ARENA_MAX, 0), (TRIM_THRESHOLD, USUAL_TRIM), (MMAP_THRESHOLD, USUAL_MAPPED)):
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _set((TRIM_THRESHOLD, USUAL_TRIM), (MMAP_THRESHOLD, USUAL_MAPPED))
+                if library := _library():
+                    library.malloc_trim(0)
+
+
+def _set(*options: tuple[int, int]) -> None:
+    if library := _library():
+        for option, value in options:
             library.mallopt(option, value)
-        library.malloc_trim(0)
+
+
+def _library() -> ctypes.CDLL | None:
+    """Return the C library where it is glibc."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None

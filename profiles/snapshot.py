@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from profiles import manifest, versions
+from profiles import manifest, memory, versions
 from profiles.features import FeaturesConfig, history_build
 from profiles.features.context import Context
 from profiles.features.context import load as load_context
@@ -125,7 +125,7 @@ def build(
         "interactions": settings[0],
         "features": settings[1],
     }
-    with manifest.building(place, about, origin) as folder:
+    with memory.kept(), manifest.building(place, about, origin) as folder:
         with progress("the log", sum(part.last - part.first for part in log.new)) as advance:
             write_log(log, store.scan, moment, interactions_config, folder, origin, advance)
         same = origin is not None and manifest.read(origin.folder)["catalogue"][0] == hashes[0]

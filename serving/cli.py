@@ -87,6 +87,9 @@ def _options(
 def _run(
     workspace: Path, config: Path | None, stages: tuple[str, ...], as_json: bool, quiet: bool, force: bool
 ) -> None:
+    from profiles import memory
+
+    memory.one_heap()  # before what is imported next begins threads
     from serving.pipeline import Pipeline
     from serving.progress import Progress
 

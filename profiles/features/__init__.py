@@ -143,7 +143,7 @@ class Feature(Generic[Seen]):
         """Compute the column; NaN becomes null."""
         found = self.of(seen)
         if isinstance(found, np.ndarray):
-            column = pl.Series(name, found, nan_to_null=found.dtype.kind == "f")
+            column = pl.Series(name, pa.array(found, from_pandas=True))  # the array itself, not a copy
         else:
             column = (found.series() if isinstance(found, Lists) else found).alias(name)
         return column if column.dtype == self.dtype else column.cast(self.dtype)

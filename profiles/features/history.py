@@ -143,6 +143,13 @@ def stored(path: Path, names: Sequence[str] | None = None) -> Arrays:
     return {n: (a.chunk(0) if a.num_chunks == 1 else a.combine_chunks()).to_numpy() for n, a in arrays}
 
 
+def written(arrays: Arrays, path: Path) -> None:
+    """Write arrays that `stored` reads, from where they lie."""
+    batch = pa.record_batch({name: pa.array(array) for name, array in arrays.items()})
+    with pa.ipc.new_file(str(path), batch.schema) as file:
+        file.write_batch(batch)
+
+
 def _events(starts: np.ndarray, coded: Arrays, said: Arrays) -> Events:
     """Put what some events say beside what all have."""
     rows = len(coded["time"])

@@ -23,7 +23,17 @@ import polars as pl
 
 from profiles import memory, threads
 from profiles.features.coding import DEALT, READ, SAID, Coding, refuse_many
-from profiles.features.history import CODED, FACTS, FORMAT, Arrays, History, files_of, partition_of, stored
+from profiles.features.history import (
+    CODED,
+    FACTS,
+    FORMAT,
+    Arrays,
+    History,
+    files_of,
+    partition_of,
+    stored,
+    written,
+)
 from profiles.features.merging import merged
 from profiles.features.numbering import hashed
 from profiles.features.ordering import by_user_and_time, gathered, rising, scattered
@@ -140,8 +150,7 @@ class _Merge:
             by_key = np.argsort(keys)
             keys, source = keys[by_key], source[by_key]
         for name, arrays in zip(files_of(number), (found, said), strict=False):
-            rows = max(map(len, arrays.values()))
-            pl.DataFrame(arrays).write_ipc(self.folder / name, record_batch_size=max(1, rows))
+            written(arrays, self.folder / name)
         return pl.DataFrame({"key": keys, "start": starts, "source": source})
 
     def _new(self, number: int) -> tuple[Arrays, Arrays, np.ndarray]:

@@ -21,19 +21,15 @@ theirs), the items' counts (4 bytes an item, type and window), HELD bytes of col
 times CHUNK user profiles, about 1.5 kB each, while they are sorted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from profiles import memory, threads
 from profiles.features import FeaturesConfig, filled, loops
@@ -46,6 +42,7 @@ from profiles.features.past import Events, Past
 from profiles.features.terms import telling_terms, with_words, written_columns
 from profiles.features.totals import Part, Totals
 from profiles.features.user_features import user_features
+from profiles.features.user_parts import Pages, UserPart, cut
 from profiles.interactions import InteractionsConfig
 
 CHUNK = 50_000  # users whose profiles are sorted at once
@@ -71,22 +68,23 @@ class ProfileBuild:
     def run(self, folder: Path) -> Context:
         """Write user_profiles.arrow and item_profiles.arrow; returns what they were compared with."""
         with memory.kept(), ThreadPoolExecutor(threads.available()) as pool:
+            users = pool.submit(self.users.sort, "user_id")
             context, renumbered = self._context(pool)
             totals = Totals(context, self.config, {name: v for name, (v, _) in self._audiences.items()})
-            held, parts = 0.0, list[pl.DataFrame]()
+            held, parts = 0.0, list[UserPart]()
             columns = partial(self._partition, context=context, renumbered=renumbered, totals=totals)
             found = threads.ahead(pool, columns, range(self.history.partitions))
-            for number, (part, frame) in enumerate(found):
-                if part is not None:
-                    totals.add(part)
-                    if held + frame.estimated_size() > HELD:
-                        frame = _beside(frame, folder / f"part-{number:04}.arrow")
+            for number, (seen, part) in enumerate(found):
+                if seen is not None:
+                    totals.add(seen)
+                    if held + part.size > HELD:
+                        part = part.beside(folder / f"part-{number:04}.arrow")
                     else:
-                        held += frame.estimated_size()
-                    parts.append(frame)
+                        held += part.size
+                    parts.append(part)
                 self.progress(1)
             items = pool.submit(_write_items, totals, folder)
-            self._write_users(pool, context, folder, parts)
+            self._write_users(pool, context, folder, parts, users.result())
             items.result()
         return context
 
@@ -138,18 +136,18 @@ class ProfileBuild:
 
     def _partition(
         self, number: int, context: Context, renumbered: "Renumbered", totals: Totals
-    ) -> tuple[Part | None, pl.DataFrame]:
-        """Return what one partition's users add to the items, None without any, and their columns by id."""
+    ) -> tuple[Part | None, UserPart]:
+        """Return what one partition's users add to the items, None without any, and their columns."""
         events, alive = self.history.events(number).until(self.as_of)
         if not alive.any():
-            return None, pl.DataFrame()
+            return None, UserPart(pl.DataFrame(schema={"user_id": pl.String}))
         events = renumbered(events)
         user_ids = self.history.users(number)["user_id"].filter(pl.Series(alive))
         features = user_features(context, self.config)
         past = Past(events, self.as_of, context, self.config, self.interactions)
         columns = [feature.column(name, past) for name, feature in features.items()]
-        frame = pl.DataFrame([user_ids.alias("user_id"), *columns]).sort("user_id")
-        return totals.part(events, past.tastes.first, past.visits.opens, self._codes(user_ids)), frame
+        part = UserPart(pl.DataFrame([user_ids.alias("user_id"), *columns]))
+        return totals.part(events, past.tastes.first, past.visits.opens, self._codes(user_ids)), part
 
     @cached_property
     def _audiences(self) -> dict[str, tuple[pl.Series, pl.DataFrame]]:
@@ -174,46 +172,44 @@ class ProfileBuild:
         }
 
     def _write_users(
-        self, pool: ThreadPoolExecutor, context: Context, folder: Path, parts: Sequence[pl.DataFrame]
+        self,
+        pool: ThreadPoolExecutor,
+        context: Context,
+        folder: Path,
+        parts: Sequence[UserPart],
+        users: pl.DataFrame,
     ) -> None:
         """Put the partitions and the users without events together, sorted by id.
 
-        Each partition is sorted, so a run of ids is a slice of each: CHUNK users are in memory at once.
+        Of each partition it is known which rows have a run of ids: CHUNK users are in memory at once.
         """
         features = user_features(context, self.config)
         schema = pl.Schema({"user_id": pl.String(), **{name: f.dtype for name, f in features.items()}})
-        parts = [pl.DataFrame(schema=schema), *parts]
-        active = pl.concat([part["user_id"] for part in parts])
-        users = self.users.sort("user_id")
+        parts = [UserPart(pl.DataFrame(schema=schema)), *parts]
+        active = pl.concat([part.ids for part in parts])
         silent = users.select("user_id").filter(~pl.col("user_id").is_in(active.implode()))
         texts = self.texts.sort("user_id", "timestamp", maintain_order=True)
         words = written_columns(texts, context.telling, self.config).sort("user_id")
         ids = pl.concat([active, silent["user_id"]]).sort()
         edges = ids.gather_every(CHUNK)[1:]
 
-        free = SimpleQueue[BytesIO]()  # memory that was touched once is written to again
+        pages = Pages()
 
-        def chunk(cut: tuple[pl.DataFrame, ...]) -> BytesIO:
-            *events, no_events, own_words, own_users = cut
-            both = pl.concat(events, rechunk=True)
+        def chunk(found: tuple[tuple[pl.Series, ...], tuple[pl.DataFrame, ...]]) -> BytesIO:
+            rows, (no_events, own_words, own_users) = found
+            both = pl.concat([part.frame[own] for part, own in zip(parts, rows, strict=True)], rechunk=True)
             if len(no_events):
                 both = pl.concat([both, no_events], how="diagonal")
             both = both.sort("user_id")
             both = both.with_columns(
                 filled(both[name], f.fill) for name, f in features.items() if f.fill is not None
             )
-            both = normalised(with_words(both, own_words), own_users, self.config)
-            try:
-                file = free.get_nowait()  # not `get` after a look: another thread may be the one that gets it
-            except Empty:
-                file = BytesIO()
-            file.seek(0)
-            both.write_ipc(file)
-            return file
+            return pages.written(normalised(with_words(both, own_words), own_users, self.config))
 
-        sorted_by_id = (_cut(frame, edges) for frame in (*parts, silent, words, users))
-        chunks = threads.ahead(pool, chunk, zip(*sorted_by_id, strict=True))
-        _joined(chunks, free, folder / "user_profiles.arrow")
+        rows = zip(*(part.cut(edges) for part in parts), strict=True)
+        others = zip(*(cut(frame, edges) for frame in (silent, words, users)), strict=True)
+        chunks = threads.ahead(pool, chunk, zip(rows, others, strict=True))
+        pages.join(chunks, folder / "user_profiles.arrow")
 
 
 def _write_items(totals: Totals, folder: Path) -> None:
@@ -221,33 +217,6 @@ def _write_items(totals: Totals, folder: Path) -> None:
     columns = [filled(f.column(name, totals), f.fill) for name, f in features.items()]
     frame = pl.DataFrame([totals.context.item_ids.alias("item_id"), *columns])
     frame.write_ipc(folder / "item_profiles.arrow")
-
-
-def _beside(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Return the frame mapped from a file without a name, which is gone when nobody reads it any more."""
-    frame.write_ipc(path)
-    with pa.memory_map(str(path)) as file:  # Polars' own reader copies
-        path.unlink()
-        return pl.DataFrame(pa.ipc.open_file(file).read_all())
-
-
-def _joined(files: Iterable[BytesIO], free: SimpleQueue[BytesIO], target: Path) -> None:
-    """Write the batches of several files in memory, at least one, into one; what is written is `free`."""
-    with ExitStack() as opened:
-        writer = None
-        for written in files:
-            source = pa.ipc.open_file(pa.py_buffer(written.getbuffer()[: written.tell()]))
-            writer = writer or opened.enter_context(pa.ipc.new_file(str(target), source.schema))
-            for number in range(source.num_record_batches):
-                writer.write_batch(source.get_batch(number))
-            del source  # while it looks at the memory nothing can write there
-            free.put(written)
-
-
-def _cut(frame: pl.DataFrame, edges: pl.Series) -> list[pl.DataFrame]:
-    """Cut a frame sorted by user_id before each of these ids."""
-    places = [0, *frame["user_id"].search_sorted(edges, "left"), len(frame)]
-    return [frame[first:last] for first, last in pairwise(places)]
 
 
 Renumbered = Callable[[Events], Events]
