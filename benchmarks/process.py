@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from profiles import memory
+
 ROOT = Path(__file__).parents[1]
 MB = 1_000_000
 LOOK = 0.02  # seconds between two looks at the memory of a running task
@@ -99,6 +101,7 @@ def run(task: Task, limits: Limits) -> Figures:
 def child() -> None:
     """Do what `run` asked for: called in the fresh process, with the task and the file for its answer."""
     module, function, parameters = json.loads(sys.argv[1])
+    memory.one_heap()  # as the command line does, before anything begins threads
     figures: Figures
     try:
         figures = getattr(importlib.import_module(module), function)(**parameters)

@@ -39,7 +39,6 @@ PEERS = ("benchmarks/profile_polars.py", "benchmarks/profile_pandas.py")
 
 def full(folder: str) -> Figures:
     """Time our own build."""
-    memory.one_heap()  # as the command line does
     files = Log(Path(folder))
     with scratch(files.folder.parent) as place:
         begun = time.perf_counter()
