@@ -30,7 +30,16 @@ GRADIENTS: Grids = {
     "simplex": [{**STOPPED, "epochs": 60, "margin": m} for m in (0.2, 0.4)],
     "caser": [SEQUENCES],
     "gru4rec": [{**SEQUENCES, "factors": 128}],
-    "bert4rec": [{**SEQUENCES, "patience": 20}],
+    "bert4rec": [
+        {
+            **SEQUENCES,
+            "learning_rate": 0.002,
+            "warmup_steps": 500,
+            "schedule": "linear",
+            "epochs": 80,
+            "patience": 80,
+        }
+    ],
     "sasrec": [
         {**SEQUENCES, "factors": 128, "temperature": 0.07, "schedule": "linear", "epochs": 80, "patience": 20}
     ],
