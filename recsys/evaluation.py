@@ -1,14 +1,14 @@
 """Offline evaluation: ask the queries of a split, measure the lists, pool the splits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from recsys.dataset import Catalogue, Queries
-from recsys.metrics import Context, measure
+from recsys.metrics import METRICS_BY_NAME, Context, measure
 from recsys.schema import METRICS
 from recsys.split import Split, SplitConfig, seen
 
@@ -28,9 +28,32 @@ class EvaluationConfig(SplitConfig):
         description="metrics in the table and in evaluation.json",
     )
     ks: tuple[PositiveInt, ...] = Field((5, 10, 20), min_length=1, description="list lengths measured")
+    slices: tuple[str, ...] = Field(
+        (),
+        description="columns of the user profiles by whose values users are told apart in the report, beside "
+        "their activity",
+    )
     reference: str | None = Field(
         None, description="Parquet of user_id, item_id, score: a known answer, ranked beside the sources"
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _per_user(cls, metrics: tuple[MetricName, ...]) -> tuple[MetricName, ...]:
+        if all(METRICS_BY_NAME[name].whole for name in metrics):
+            told = ", ".join(metrics) or "none"
+            raise ValueError(f"name one that is measured per user, such as ndcg ({told} compares no sources)")
+        return metrics
+
+    @property
+    def headline(self) -> tuple[str, int]:
+        """The metric and list length that sources are compared by."""
+        return headline([name for name in self.metrics if not METRICS_BY_NAME[name].whole], self.ks)
+
+
+def headline(metrics: Collection[str], ks: Collection[int]) -> tuple[str, int]:
+    """Choose the metric per user and the list length that sources are compared by: ndcg@10 where there is."""
+    return "ndcg" if "ndcg" in metrics else min(metrics), 10 if 10 in ks else max(ks)
 
 
 def queries(

@@ -153,6 +153,24 @@ def watching(
         _WATCH.reset(token)
 
 
+@contextmanager
+def noting() -> Iterator[list[Progress]]:
+    """Note where every fit begun inside stands after each epoch; whoever watches outside still does."""
+    outer, epochs = _watch(), list[Progress]()
+
+    def note(now: Progress) -> None:
+        if now.step == now.steps:
+            epochs.append(now)
+        if outer.progress is not None:
+            outer.progress(now)
+
+    token = _WATCH.set(replace(outer, progress=note))
+    try:
+        yield epochs
+    finally:
+        _WATCH.reset(token)
+
+
 def _watch() -> Watch:
     return _WATCH.get() or Watch()
 

@@ -23,6 +23,7 @@ from serving.cli_options import (
     open_workspace,
     print_json,
 )
+from serving.cli_report import add_report
 from serving.cli_upkeep import add_upkeep
 
 if TYPE_CHECKING:
@@ -319,6 +320,7 @@ def show_item(
 
 
 add_upkeep(app)
+add_report(app)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Two sources of the last evaluation side by side: a verdict to decide by, and the figures behind it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
@@ -9,6 +10,7 @@ import polars as pl
 
 from profiles.schema import ContractError
 from recsys.comparison import Comparison, holm, judge
+from recsys.evaluation import headline
 from recsys.metrics import ACCURACY
 from serving.mistakes import nearest
 from serving.workspace import Workspace
@@ -18,16 +20,23 @@ SIZES = ((0.2, "very small"), (0.5, "small"), (0.8, "middling"))  # of an effect
 
 
 def compare(workspace: Workspace, a: str, b: str, metric: str | None, k: int | None) -> dict[str, Any]:
-    """Compare two sources of the last evaluation by every metric per user; `metric` at `k` decides.
-
-    Holm's correction is over all metrics at that k. Raises ContractError where nothing was evaluated, for a
-    source, metric or k that was not, and for a source compared with itself.
-    """
+    """Compare two sources of the last evaluation, as `compared`; raises ContractError where there is none."""
     folder = workspace.folder
     if not (folder / "metrics.parquet").is_file() or not (folder / "evaluation.json").is_file():
         raise ContractError("nothing is evaluated yet; run `attune evaluate`")
-    metrics = pl.read_parquet(folder / "metrics.parquet").filter(pl.col("user_id").is_not_null())
     about = json.loads((folder / "evaluation.json").read_bytes())
+    return compared(pl.read_parquet(folder / "metrics.parquet"), about["split"], a, b, metric, k)
+
+
+def compared(
+    metrics: pl.DataFrame, split: Mapping[str, Any], a: str, b: str, metric: str | None, k: int | None
+) -> dict[str, Any]:
+    """Compare two sources of METRICS by every metric per user; `metric` at `k` decides.
+
+    Holm's correction is over all metrics at that k. Raises ContractError for a source, metric or k that was
+    not evaluated, and for a source compared with itself.
+    """
+    metrics = metrics.filter(pl.col("user_id").is_not_null())
     known = metrics["source"].unique().sort().to_list()
     for source in (a, b):
         if source not in known:
@@ -36,8 +45,8 @@ def compare(workspace: Workspace, a: str, b: str, metric: str | None, k: int | N
         raise ContractError(f"{a!r} is compared with itself; there are {', '.join(known)}")
     names = metrics["metric"].unique().sort().to_list()
     depths = metrics["k"].unique().sort().to_list()
-    metric = metric or ("ndcg" if "ndcg" in names else names[0])
-    k = k or (10 if 10 in depths else depths[-1])
+    first, usual = headline(names, depths)
+    metric, k = metric or first, k or usual
     if metric not in names:
         raise ContractError(f"metric {metric!r} was not evaluated per user{nearest(metric, names)}")
     if k not in depths:
@@ -50,13 +59,13 @@ def compare(workspace: Workspace, a: str, b: str, metric: str | None, k: int | N
         "b": b,
         "metric": metric,
         "k": k,
-        "verdict": verdict(a, b, metric, k, lead, corrected[metric], len(names), about["split"]),
-        "metrics": {name: _plain(asdict(c) | {"holm": corrected[name]}) for name, c in found.items()},
+        "verdict": verdict(a, b, metric, k, lead, corrected[metric], len(names), split),
+        "metrics": {name: plain(asdict(c) | {"holm": corrected[name]}) for name, c in found.items()},
     }
 
 
 def verdict(
-    a: str, b: str, metric: str, k: int, found: Comparison, p: float, tests: int, split: dict[str, Any]
+    a: str, b: str, metric: str, k: int, found: Comparison, p: float, tests: int, split: Mapping[str, Any]
 ) -> list[str]:
     """Say in plain lines which is better, by how much, how sure that is, and what else to know."""
     what, gain = f"{metric}@{k}", found.difference
@@ -92,10 +101,12 @@ def verdict(
     return lines
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return what JSON can say: a number that is none, or has no end, is null."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

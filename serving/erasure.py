@@ -29,7 +29,7 @@ from serving.workspace import Workspace
 
 EVERYTHING = 1 << 62
 END = datetime.max.replace(tzinfo=UTC)
-PER_USER = ("recommendations", "contributions", "metrics")
+PER_USER = ("recommendations", "contributions", "metrics", "examples")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def retain(
         if removed == Removed():
             return Outcome(removed, [], False)
         with progress.task("retain: what was made from it"):
+            (workspace.folder / "examples.parquet").unlink(missing_ok=True)  # they show histories
             _forget_derived(workspace)
     return _rebuilt(workspace, removed, learned, retrain, progress)
 
@@ -108,8 +109,8 @@ def _forget_rows(workspace: Workspace, users: Sequence[str]) -> None:
 
 
 def _forget_derived(workspace: Workspace) -> None:
-    """Remove what is built from the log, and the memory of having built it."""
-    for name in ("snapshots", "derived", "cache", FOLDER):
+    """Remove what is built from the log, and the memory of having built it; a report shows users too."""
+    for name in ("snapshots", "derived", "cache", "report", FOLDER):
         shutil.rmtree(workspace.folder / name, ignore_errors=True)
     state = {stage: result for stage, result in workspace.state().items() if stage == "ingest"}
     manifest.write_atomically(workspace.folder / "state.json", json.dumps(state, indent=2).encode())

@@ -10,6 +10,7 @@ train part of its first test split; `train` chooses the released ones on the new
 every source on everything, or, where the settings say so, goes on from the release before (`warm`).
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import SplitConfig, splits
 from recsys.vectors import matrices
-from serving import batch, brought, ingest, report
+from serving import batch, brought, details, ingest, report
 from serving.progress import Progress
 from serving.release import Release, publish
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
@@ -115,7 +116,7 @@ class Pipeline:
                 return False
         wanted = {
             "ingest": ["store/events.db", "rejected.parquet"],
-            "evaluate": ["evaluation.json", "metrics.parquet"],
+            "evaluate": ["evaluation.json", "metrics.parquet", "examples.parquet", "costs.json"],
             "recommend": ["recommendations.parquet", "contributions.parquet"],
         }.get(stage, [])
         return all((folder / name).is_file() for name in wanted)
@@ -287,26 +288,33 @@ class Pipeline:
         }
 
     def _evaluate(self, stage: str) -> dict[str, Any]:
-        laboratory, tests = self.laboratory, self.tests
+        laboratory, config = self.laboratory, self.settings.evaluation
+        columns = details.labels(self.workspace.snapshot.frame("user_profiles"), config.slices)
+        tests = self.tests
         if not tests:
             raise ContractError(
                 "evaluate: no user has a past before the cut and something new after it; "
                 "the log is too short or too small to evaluate on"
             )
         earlier = tests[0].split.train
-        if self.settings.evaluation.split == "k_fold":  # whose first train holds the truth of the others
+        if config.split == "k_fold":  # whose first train holds the truth of the others
             for trial in tests:
                 earlier = earlier.join(trial.split.truth, on=["user_id", "item_id"], how="anti")
-        within = self.settings.evaluation.model_copy(update={"date": None})  # which is where `earlier` ends
+        within = config.model_copy(update={"date": None})  # which is where `earlier` ends
         validations = self._trials(earlier, "validation", within)
         able = [name for name in tests[0].rankings if all(name in trial.rankings for trial in tests)]
         weights = choose_weights(validations, able, laboratory.catalogue, self.settings)
         with self.progress.task("evaluate: measure"):
             rankings = [self._judged(trial, weights) for trial in tests]
             found = report.results(tests, rankings, laboratory.catalogue, self.settings, weights)
+            closer = details.details(tests, rankings, laboratory.catalogue, config, columns)
+            release = self.release(tests[-1].recommenders, weights, {})
+            costs = details.costs(tests, release, max(config.ks))
         folder = self.workspace.folder
         self.workspace.write("metrics", found.metrics)
-        manifest.write_atomically(folder / "evaluation.json", found.json())
+        self.workspace.write("examples", closer.examples)
+        manifest.write_atomically(folder / "costs.json", json.dumps(costs, indent=1).encode())
+        manifest.write_atomically(folder / "evaluation.json", found.json(closer))
         return {"weights": weights}
 
     def _judged(self, trial: Trial, weights: dict[str, float]) -> dict[str, Ranked]:

@@ -10,10 +10,11 @@ import polars as pl
 from rich.table import Table
 
 from recsys.dataset import Catalogue
-from recsys.evaluation import measure_split, pool
+from recsys.evaluation import headline, measure_split, pool
 from recsys.ranking import Ranked
-from recsys.recommender import as_frame
 from recsys.significance import Difference, compare, summarise
+from serving.compare import compared, plain
+from serving.details import Details
 from serving.settings import Settings
 from serving.trial import Trial
 
@@ -29,8 +30,9 @@ class Results:
     reasons: Mapping[str, str]
     weights: Mapping[str, float]
     reference: str | None  # the source that is a known answer
+    verdict: list[str]  # on the best source against the next, in the words of `attune compare`
 
-    def json(self) -> bytes:
+    def json(self, closer: Details) -> bytes:
         """Return evaluation.json. A source that could not be fitted is a row of nulls with its reason."""
         rows = self.table.to_dicts()
         for source, reason in self.reasons.items():
@@ -42,8 +44,13 @@ class Results:
             "reference": self.reference,
             "results": rows,
             "comparisons": self.comparisons,
+            "verdict": self.verdict,
+            "slices": closer.slices.to_dicts(),
+            "popularity": closer.popularity.to_dicts(),
+            "overlap": closer.overlap.to_dicts(),
+            "curves": closer.curves.to_dicts(),
         }
-        return json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(plain(found), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _cells(table: pl.DataFrame) -> list[tuple[str, int]]:
@@ -59,29 +66,28 @@ def results(
 ) -> Results:
     """Measure rankings by source, one mapping a trial, over the same queries; pool the trials."""
     config = settings.evaluation
-    deepest = max(config.ks)
-    pooled = []
-    for trial, by_source in zip(trials, rankings, strict=True):
-        frames = [
-            as_frame(
-                Ranked(r.rows[:, :deepest], r.scores[:, :deepest]), trial.queries.ids, catalogue.items, s
+    metrics = pool(
+        [
+            (
+                trial.split,
+                measure_split(
+                    trial.lists(by_source, catalogue.items, max(config.ks)), trial.split, catalogue, config
+                ),
             )
-            for s, r in by_source.items()
+            for trial, by_source in zip(trials, rankings, strict=True)
         ]
-        pooled.append((trial.split, measure_split(pl.concat(frames), trial.split, catalogue, config)))
-    metrics = pool(pooled)
+    )
     reasons = {n: why for trial in trials for n, why in trial.reasons.items()}
     silent = {s for by_source in rankings for s in by_source} - set(metrics["source"])
     reasons |= dict.fromkeys(sorted(silent), "it lists nothing for any of these users")
-    return Results(
-        _describe(trials, settings),
-        metrics,
-        summarise(metrics),
-        _compare(metrics, settings),
-        reasons,
-        weights,
-        None if config.reference is None else Path(config.reference).stem,
-    )
+    split, table = _describe(trials, settings), summarise(metrics)
+    reference = None if config.reference is None else Path(config.reference).stem
+    metric, k = config.headline
+    best = table.filter(pl.col("source") != (reference or ""), metric=metric, k=k)
+    first, second = [*best.sort("mean", "source", descending=[True, False])["source"], None, None][:2]
+    verdict = compared(metrics, split, first, second, metric, k)["verdict"] if second else []
+    comparisons = _compare(metrics, settings)
+    return Results(split, metrics, table, comparisons, reasons, weights, reference, verdict)
 
 
 def _describe(trials: Sequence[Trial], settings: Settings) -> dict[str, Any]:
@@ -97,10 +103,9 @@ def _describe(trials: Sequence[Trial], settings: Settings) -> dict[str, Any]:
 
 
 def _compare(metrics: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
-    """Compare the blend and every source pair by pair on NDCG (or the first metric per user)."""
+    """Compare the blend and every source pair by pair by the headline metric."""
+    metric, k = settings.evaluation.headline
     per_user = metrics.filter(pl.col("user_id").is_not_null())
-    metric = "ndcg" if "ndcg" in settings.evaluation.metrics else str(per_user["metric"][0])
-    k = 10 if 10 in settings.evaluation.ks else max(settings.evaluation.ks)
     sources = per_user["source"].unique(maintain_order=True).sort().to_list()
     found = []
     for i, a in enumerate(sources):
@@ -111,19 +116,24 @@ def _compare(metrics: pl.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
+def told_by(found: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the metric and list length that evaluation.json compares its sources by."""
+    per_user = {row["metric"] for row in found["results"] if row["users"]}
+    return headline(per_user, {row["k"] for row in found["results"]})
+
+
 SHOWN = ("ndcg", "recall", "hit_rate", "coverage", "novelty")
 
 
 def draw(found: Mapping[str, Any], title: str) -> Table:
     """Draw evaluation.json as a table: one row a source, the best NDCG first."""
     rows = found["results"]
-    ks = sorted({row["k"] for row in rows})
-    k = 10 if 10 in ks else ks[-1]
+    first, k = told_by(found)
     value = {(r["source"], r["metric"]): r for r in rows if r["k"] == k}
-    metrics = [m for m in SHOWN if any(m == metric for _, metric in value)]
-    first, *others = metrics
+    others = [m for m in SHOWN if m != first and any(m == metric for _, metric in value)]
     best = value[found["reference"], first]["mean"] if found["reference"] else None
-    table = Table(title=title, title_justify="left", caption=_caption(found), caption_justify="left")
+    caption = "\n".join(notes(found))
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("source", no_wrap=True)
     nearness = [f"of {found['reference']}"] if best else []
     for name in (f"{first}@{k}", "95 % interval", *nearness, *(f"{m}@{k}" for m in others), "weight"):
@@ -142,8 +152,8 @@ def draw(found: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def _caption(found: Mapping[str, Any]) -> str:
-    """Say in lines of their own what was asked, what was left out, and what could not be measured."""
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """Say, a line each, what was asked, what was left out, and what could not be measured."""
     split = found["split"]
     lines = [
         f"{split['protocol']} split, {split['users']:,} users asked; {split['cold_users']:,} without a past "
@@ -155,4 +165,4 @@ def _caption(found: Mapping[str, Any]) -> str:
     if split["leaks"]:
         lines.append(f"this protocol leaks: {split['leaks']}")
     reasons = {r["source"]: r["reason"] for r in found["results"] if r.get("reason")}
-    return "\n".join(lines + [f"{source}: {reason}" for source, reason in sorted(reasons.items())])
+    return lines + [f"{source}: {reason}" for source, reason in sorted(reasons.items())]

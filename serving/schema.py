@@ -1,4 +1,4 @@
-"""The frame this package owns: what each source added to each blended score."""
+"""The frames this package owns: what each source added to each blended score, and users to look at."""
 
 import polars as pl
 
@@ -15,4 +15,18 @@ CONTRIBUTIONS = Frame(
         "contribution": column(pl.Float32, "its part of the blended score; the parts sum to it"),
     },
     key=("user_id", "item_id", "source"),
+)
+
+EXAMPLES = Frame(
+    "EXAMPLES",
+    {
+        "user_id": column(pl.String, "who"),
+        "slice": column(pl.String, "cold, warm or heavy"),
+        "kind": column(pl.String, "history (newest first), truth or list"),
+        "source": column(pl.String, "whose list", optional=True),
+        "rank": column(pl.UInt32, "place, from 1"),
+        "item_id": column(pl.String, "what"),
+        "right": column(pl.Boolean, "whether it is in the truth"),
+    },
+    key=("user_id", "kind", "source", "rank"),
 )

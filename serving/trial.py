@@ -1,10 +1,12 @@
 """Trials: every source fitted on a split's train and asked its queries; fits kept by content."""
 
 import shutil
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,15 +14,32 @@ import polars as pl
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys import models
-from recsys.dataset import Catalogue, Dataset, Queries
+from recsys.dataset import Catalogue, Dataset, Queries, Vocabulary
 from recsys.evaluation import queries
 from recsys.ranking import Ranked, top_k
-from recsys.recommender import BLOCK, NotApplicableError, Recommender
+from recsys.recommender import BLOCK, NotApplicableError, Recommender, as_frame
 from recsys.split import Split, SplitConfig
+from recsys.training import noting
 from serving.blend import fit_weights
 from serving.progress import Progress
 from serving.settings import Settings, SourceChoice
 from serving.words import Words
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one fit took, and how it went."""
+
+    seconds: float | None  # by the clock of the machine that made it; None: nobody looked
+    size: int  # bytes of what was fitted, as it is saved
+    epochs: Sequence[Mapping[str, Any]]  # epoch, loss, validation: of those that learn by epochs
+
+    @classmethod
+    def read(cls, place: Path) -> "Cost":
+        """Read what a finished fit wrote beside its state."""
+        about = manifest.read(place)
+        size = sum(file.stat().st_size for file in (place / "state").rglob("*") if file.is_file())
+        return cls(about.get("seconds"), size, about.get("epochs", []))
 
 
 @dataclass
@@ -37,22 +56,33 @@ class Fits:
 
         With an `old` one, which `data_key` stands for too, it is that one updated.
         """
-        key = manifest.content_key(data_key, choice.describe())
-        self.used.add(key)
-        place = self.folder / key
+        place = self.place(choice, data_key)
+        self.used.add(place.name)
         if place.exists():
             try:
                 manifest.verify(place)
                 return models.load(place / "state")
             except ContractError:  # damaged: it is only a cache
-                self.drop(key)
-        if old is None:
-            recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
-        else:
-            recommender = old.update(train)
-        with manifest.building(place, {"fit": choice.describe(), "data": data_key}) as folder:
+                self.drop(place.name)
+        begun = time.perf_counter()
+        with noting() as told:
+            if old is None:
+                recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
+            else:
+                recommender = old.update(train)
+        about = {
+            "fit": choice.describe(),
+            "data": data_key,
+            "seconds": time.perf_counter() - begun,
+            "epochs": [{"epoch": t.epoch, "loss": t.loss, "validation": t.validation} for t in told],
+        }
+        with manifest.building(place, about) as folder:
             recommender.save(folder / "state", choice.type)
         return recommender
+
+    def place(self, choice: SourceChoice, data_key: str) -> Path:
+        """Return where a fit is kept, once it is finished."""
+        return self.folder / manifest.content_key(data_key, choice.describe())
 
     def drop(self, key: str) -> None:
         """Forget one fit."""
@@ -67,13 +97,21 @@ class Fits:
 
 @dataclass(frozen=True)
 class Trial:
-    """A split, its queries, and what each source answered; `reasons` says why a source could not."""
+    """A split, its queries, what each source answered and took; `reasons` says why a source could not."""
 
     split: Split
     queries: Queries
     recommenders: Mapping[str, Recommender]
     rankings: Mapping[str, Ranked]
     reasons: Mapping[str, str]
+    costs: Mapping[str, Cost]
+
+    def lists(self, rankings: Mapping[str, Ranked], items: Vocabulary, k: int) -> pl.DataFrame:
+        """Return RECOMMENDATIONS of rankings of the queries, at most k a list."""
+        return pl.concat(
+            as_frame(Ranked(r.rows[:, :k], r.scores[:, :k]), self.queries.ids, items, source)
+            for source, r in rankings.items()
+        )
 
     def truth_rows(self, catalogue: Catalogue) -> list[np.ndarray]:
         """Return the true item rows of each query."""
@@ -144,7 +182,9 @@ class Laboratory:
             for name, recommender in fitted.items():
                 rankings[name] = recommender.rank(asked, depth, self.catalogue)
                 advance(1)
-        return Trial(split, asked, fitted, rankings, reasons)
+        choices = self.settings.sources()
+        costs = {name: Cost.read(self.fits.place(choices[name], key)) for name in fitted}
+        return Trial(split, asked, fitted, rankings, reasons, costs)
 
 
 def reference_ranking(path: Path, asked: Queries, catalogue: Catalogue, depth: int) -> Ranked:

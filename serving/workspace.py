@@ -1,9 +1,9 @@
 """A workspace: one folder with the log, the snapshots, the releases and the answers, and its door.
 
     store/events.db   exposures.db        rejected.parquet
-    embeddings.db                         evaluation.json  metrics.parquet
+    embeddings.db                         evaluation.json  costs.json  metrics.parquet  examples.parquet
     snapshots/ derived/ cache/fits/       recommendations.parquet  contributions.parquet
-    releases/                             settings.json  state.json
+    releases/                             report/  settings.json  state.json
 
 `from serving import Workspace` is the door for notebooks.
 """
@@ -35,8 +35,9 @@ from serving.words import Words
 
 # How files and folders are called until they are whole (profiles.manifest, serving.batch).
 UNFINISHED = (
-    *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json")),
-    *(f".{name}.parquet-*" for name in ("metrics", "rejected")),
+    *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json", "costs.json")),
+    *(f".{name}.parquet-*" for name in ("metrics", "examples", "rejected")),
+    "report/.*",
     *(f"{folder}/.*-*" for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases")),
 )
 

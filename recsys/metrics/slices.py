@@ -50,6 +50,17 @@ def by_column(profiles: pl.DataFrame, column: str, parts: int = 4) -> pl.DataFra
     return profiles.select("user_id", slice=label.fill_null("unknown"))
 
 
+def without_rare(labels: pl.DataFrame, most: int = 8, least: int = 10) -> pl.DataFrame:
+    """Keep the `most` slices with the most ids and call the others "other"; so too one of fewer than `least`.
+
+    Slices of a few say little of a source and much of those few.
+    """
+    sizes = labels.group_by("slice").len().filter(pl.col("len") >= least)
+    kept = sizes.sort("len", "slice", descending=[True, False])["slice"].head(most)
+    name = pl.col("slice")
+    return labels.with_columns(pl.when(name.is_in(kept.to_list())).then(name).otherwise(pl.lit("other")))
+
+
 def by_popularity(context: Context) -> pl.DataFrame:
     """Label items new (nobody had them in train), tail or head (`Context.tail`)."""
     tail = context.tail().join(context.popularity, on="item_id", how="left", maintain_order="left")
@@ -61,6 +72,16 @@ def by_popularity(context: Context) -> pl.DataFrame:
     return tail.select("item_id", slice=label)
 
 
+def parts(frame: pl.DataFrame, labels: pl.DataFrame, on: str) -> dict[str, pl.DataFrame]:
+    """Return a frame's rows by slice, in order of the slices' names.
+
+    `labels` is an id and a `slice`; a row whose `on` has no label is in none.
+    """
+    cut = frame.join(labels.rename({labels.columns[0]: on}), on=on, maintain_order="left")
+    found = cut.partition_by("slice", as_dict=True, include_key=False)
+    return {str(name): part for (name,), part in sorted(found.items(), key=lambda one: str(one[0]))}
+
+
 def of_users(metrics: pl.DataFrame, labels: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """Summarise METRICS by slice of users: slice, source, metric, k, mean, low, high, users.
 
@@ -68,13 +89,11 @@ def of_users(metrics: pl.DataFrame, labels: pl.DataFrame, seed: int = 0) -> pl.D
     """
     whose = "cluster" if "cluster" in metrics.columns else "user_id"
     told = metrics.filter(pl.col("user_id").is_not_null())
-    cut = told.join(labels.rename({"user_id": whose}), on=whose, maintain_order="left")
-    if cut.is_empty():
+    cut = parts(told, labels, whose)
+    if not cut:
         raise ContractError("no measured user has a label: are the ids those of the evaluation?")
-    parts = cut.partition_by("slice", as_dict=True, include_key=False)
     return pl.concat(
-        summarise(part, seed).select(pl.lit(str(name)).alias("slice"), pl.all())
-        for (name,), part in sorted(parts.items(), key=lambda one: str(one[0]))
+        summarise(part, seed).select(pl.lit(name).alias("slice"), pl.all()) for name, part in cut.items()
     )
 
 
@@ -87,14 +106,13 @@ def of_items(
     context: Context,
 ) -> dict[str, pl.DataFrame]:
     """Return METRICS by slice of items: what each source finds of the truth that lies in the slice."""
-    cut = truth.join(labels, on="item_id", maintain_order="left")
-    if cut.is_empty():
+    cut = parts(truth, labels, "item_id")
+    if not cut:
         raise ContractError("no true item has a label: are the ids those of the catalogue?")
-    parts = cut.partition_by("slice", as_dict=True, include_key=False)
     listed = recommendations.select("user_id").unique()
     return {
-        str(name): measure(recommendations, part, names, ks, context)
-        for (name,), part in sorted(parts.items(), key=lambda one: str(one[0]))
+        name: measure(recommendations, part, names, ks, context)
+        for name, part in cut.items()
         if not part.join(listed, on="user_id", how="semi").is_empty()
     }
 

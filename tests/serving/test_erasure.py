@@ -18,6 +18,7 @@ from serving.erasure import erase, retain
 from serving.pipeline import Pipeline
 from serving.progress import Progress
 from serving.workspace import Workspace
+from serving.write_report import write as write_report
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 QUIET = Progress(True)
@@ -76,6 +77,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     users = names(30, 1)
     workspace = Workspace(folder / "w", write(folder, users))
     Pipeline(workspace).run()
+    write_report(workspace)
     shown = pl.DataFrame(
         {
             "recommendation_id": [f"r{n}" for n in range(30)],
@@ -140,6 +142,7 @@ def test_the_search_finds_them_before(copied: tuple[Workspace, list[str]]) -> No
     found = holders(workspace.folder, users[:3])
     wanted = {"rejected.parquet", "recommendations.parquet", "contributions.parquet", "metrics.parquet"}
     assert wanted <= found
+    assert {"examples.parquet", "report/index.html"} <= holders(workspace.folder, users)
     assert any(name.startswith("snapshots/") for name in found)
     assert any(name.startswith("derived/") for name in found)
     assert any(name.startswith("store/") and name.endswith(".parquet") for name in found)
@@ -183,6 +186,19 @@ def test_nothing_is_left_in_files_that_snapshots_share(copied: tuple[Workspace, 
     erase(workspace, users[:1], False, QUIET)
     assert holders(workspace.folder, users[:1]) == set()
     assert len([*workspace.folder.glob("snapshots/*")]) == 1
+
+
+def test_users_who_were_an_example_leave_the_report(copied: tuple[Workspace, list[str]]) -> None:
+    workspace, _ = copied
+    shown = workspace.read("examples")["user_id"].unique().sort().to_list()
+    assert len(shown) > 1
+    erase(workspace, shown[:1], False, QUIET)
+    assert holders(workspace.folder, shown[:1]) == set()
+    assert not (workspace.folder / "report").exists()
+    assert workspace.read("examples")["user_id"].unique().sort().to_list() == shown[1:]
+    page = write_report(workspace)[0].read_text("utf-8")
+    assert shown[0] not in page
+    assert shown[1] in page
 
 
 def test_retrained_models_are_those_that_never_saw_them(
@@ -255,6 +271,9 @@ def test_old_events_go_and_profiles_follow(copied: tuple[Workspace, list[str]]) 
     assert set(kept["event_id"]) == set(log["event_id"]) - set(old.filter(event_type="view")["event_id"])
     assert int(workspace.snapshot.frame("user_profiles")["events_all"].sum()) == kept.height
     assert retain(workspace, cut, ["view"], False, QUIET).removed.events == 0
+    assert not (workspace.folder / "examples.parquet").exists(), "it holds histories"
+    assert not (workspace.folder / "report").exists()
+    assert "Users and their lists" not in write_report(workspace)[0].read_text("utf-8")
 
 
 def test_a_backup_comes_back_whole(copied: tuple[Workspace, list[str]], tmp_path: Path) -> None:

@@ -183,11 +183,13 @@ def test_event_weights_run_again_all_but_the_ingestion(config):
         ("snapshots/*", "build"),
         ("snapshots/*/manifest.json", "build"),
         ("snapshots/*/interactions/0000.parquet", "build"),
-        ("releases/[!a]*", "train"),
+        (f"releases/{16 * '?'}", "train"),
         ("releases/*/blend.json", "train"),
         ("releases/*/recommenders/*/state.safetensors", "train"),
         ("evaluation.json", "evaluate"),
         ("metrics.parquet", "evaluate"),
+        ("examples.parquet", "evaluate"),
+        ("costs.json", "evaluate"),
         ("recommendations.parquet", "recommend"),
         ("contributions.parquet", "recommend"),
     ],
@@ -200,7 +202,8 @@ def test_a_deleted_output_is_made_again(config, done, output, stage):
         shutil.rmtree(place) if place.is_dir() else place.unlink()
     assert rerun(config) == [stage]
     assert rerun(config) == []
-    for name in ("recommendations.parquet", "evaluation.json", "metrics.parquet", "rejected.parquet"):
+    same = ("evaluation.json", "metrics.parquet", "examples.parquet", "rejected.parquet")
+    for name in ("recommendations.parquet", *same):
         assert (folder / name).read_bytes() == (done.parent / "workspace" / name).read_bytes(), name
     assert all(place.exists() for place in found)
 
@@ -261,7 +264,8 @@ def test_killed_again_and_again_it_ends_where_the_undisturbed_run_does(done, sho
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
     sound = done.parent / "workspace"
-    for name in ("recommendations.parquet", "contributions.parquet", "metrics.parquet", "evaluation.json"):
+    lists = ("recommendations.parquet", "contributions.parquet")
+    for name in (*lists, "metrics.parquet", "examples.parquet", "evaluation.json"):
         assert (folder / name).read_bytes() == (sound / name).read_bytes(), name
     assert Workspace(folder).releases.active() == Workspace(sound).releases.active()
     assert [p.name for p in (folder / "snapshots").iterdir()] == [
