@@ -62,10 +62,12 @@ def queries(
     config: SplitConfig,
     vectors: np.ndarray | None = None,
     limit: int | None = None,
+    users: Sequence[str] | None = None,
 ) -> Queries:
-    """Ask about a split's users at its moment, knowing only its histories."""
+    """Ask about a split's users, or some of them, at its moment, knowing only its histories."""
+    whom = split.users if users is None else users
     shown = seen(split.histories, config)
-    return catalogue.queries(split.users, split.histories, split.at, shown, vectors, limit)
+    return catalogue.queries(whom, split.histories, split.at, shown, vectors, limit)
 
 
 def context(split: Split, catalogue: Catalogue) -> Context:

@@ -27,7 +27,7 @@ from profiles.snapshot import build as build_snapshot
 from profiles.versions import as_of
 from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
-from recsys.split import SplitConfig, splits
+from recsys.split import Split, splits, validations
 from recsys.vectors import matrices
 from serving import batch, brought, details, ingest, report
 from serving.progress import Progress
@@ -93,12 +93,18 @@ class Pipeline:
             reference = self.workspace.root / s.evaluation.reference
             log.append(manifest.sha256(reference) if reference.is_file() else None)
         read = [part.model_dump() for part in (s.text, s.blend, s.evaluation)]
-        fits = [built, brought.folder(self.workspace), s.recommenders, read]
+        fits = [built, brought.folder(self.workspace), s.recommenders, read, *self.files()]
         if stage == "recommend":
             return manifest.content_key(self.workspace.releases.active(), built, s.recommend.model_dump())
         if stage == "train" and s.train.warm:
             log.append("warm")
         return manifest.content_key(stage, fits, s.recommend.history_limit, log[4:])
+
+    def files(self) -> tuple[str, ...]:
+        """Return the digests of the files of a split that others made."""
+        files = self.settings.evaluation.files
+        named = [] if files is None else [self.workspace.root / name for _, name in files if name]
+        return tuple(manifest.sha256(path) for path in named if path.is_file())
 
     def _intact(self, stage: str) -> bool:
         """Whether what a stage wrote is still there; a sealed folder that is damaged is removed."""
@@ -190,26 +196,38 @@ class Pipeline:
         own = {} if folder is None else matrices(w.folder / folder, catalogue.items)
         key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), folder)
         return Laboratory(
-            catalogue, vectors, own, written, w.words, self.settings, fits, key, snapshot.timeless
+            catalogue,
+            vectors,
+            own,
+            written,
+            w.words,
+            self.settings,
+            fits,
+            key,
+            snapshot.timeless,
+            self.files(),
         )
 
     @cached_property
     def tests(self) -> list[Trial]:
         """The newest splits: `evaluate` is judged on them, `train` chooses weights on them."""
-        return self._trials(self._interactions, "test")
+        return self._trials(splits, "test")
 
     @property
     def _interactions(self) -> pl.DataFrame:
         return self.workspace.snapshot.frame("interactions")
 
-    def _trials(
-        self, interactions: pl.DataFrame, title: str, config: SplitConfig | None = None
-    ) -> list[Trial]:
-        laboratory = self.laboratory
-        config = config or self.settings.evaluation
-        cuts = splits(interactions, laboratory.catalogue, config, laboratory.timeless)
+    def cuts(self, protocol: Callable[..., list[Split]]) -> list[Split]:
+        """Return the splits of the log for testing (`splits`) or choosing (`validations`)."""
+        config, laboratory = self.settings.evaluation, self.laboratory
+        return protocol(
+            self._interactions, laboratory.catalogue, config, laboratory.timeless, self.workspace.root
+        )
+
+    def _trials(self, protocol: Callable[..., list[Split]], title: str) -> list[Trial]:
+        cuts = self.cuts(protocol)
         return [
-            laboratory.run(cut, self.progress, f"{title} {number}/{len(cuts)}")
+            self.laboratory.run(cut, self.progress, f"{title} {number}/{len(cuts)}")
             for number, cut in enumerate(cuts, 1)
             if cut.users
         ]
@@ -296,14 +314,9 @@ class Pipeline:
                 "evaluate: no user has a past before the cut and something new after it; "
                 "the log is too short or too small to evaluate on"
             )
-        earlier = tests[0].split.train
-        if config.split == "k_fold":  # whose first train holds the truth of the others
-            for trial in tests:
-                earlier = earlier.join(trial.split.truth, on=["user_id", "item_id"], how="anti")
-        within = config.model_copy(update={"date": None})  # which is where `earlier` ends
-        validations = self._trials(earlier, "validation", within)
+        chosen_on = self._trials(validations, "validation")
         able = [name for name in tests[0].rankings if all(name in trial.rankings for trial in tests)]
-        weights = choose_weights(validations, able, laboratory.catalogue, self.settings)
+        weights = choose_weights(chosen_on, able, laboratory.catalogue, self.settings)
         with self.progress.task("evaluate: measure"):
             rankings = [self._judged(trial, weights) for trial in tests]
             found = report.results(tests, rankings, laboratory.catalogue, self.settings, weights)

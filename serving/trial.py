@@ -133,6 +133,7 @@ class Laboratory:
     fits: Fits
     key: str  # of the snapshot and what was derived from it
     timeless: bool
+    given: tuple[str, ...] = ()  # digests of the files of a split that others made
 
     def fit_all(
         self,
@@ -165,17 +166,28 @@ class Laboratory:
         """Return what there was at a moment as a dataset."""
         return Dataset.of(interactions, self.catalogue, as_of, self.vectors, self.timeless, self.brought)
 
+    def cut_key(self, split: Split) -> str:
+        """Stand for a split's train: one log cut by one protocol as it is set, and files as they are.
+
+        Leave-last-out cuts the same moment more than once; splits that share one train have one key.
+        """
+        evaluation = self.settings.evaluation
+        protocol = evaluation.model_dump(mode="json", include=set(SplitConfig.model_fields))
+        name = split.name if split.learned is None else split.learned.isoformat()
+        return manifest.content_key(self.key, [protocol, name, len(split.train), *self.given])
+
+    def queries(self, split: Split, users: Sequence[str] | None = None) -> Queries:
+        """Ask about the users of a split, or some of them."""
+        whom = split.users if users is None else users
+        vectors = self.words.users(whom, self.texts, split.at)
+        limit = self.settings.recommend.history_limit
+        return queries(split, self.catalogue, self.settings.evaluation, vectors, limit, whom)
+
     def run(self, split: Split, progress: Progress, title: str) -> Trial:
         """Fit every source on the split's train and rank for its queries."""
-        train = self.dataset(split.train, split.at)
-        # One log cut by one protocol as it is set; leave-last-out cuts the same moment more than once.
-        protocol = self.settings.evaluation.model_dump(mode="json", include=set(SplitConfig.model_fields))
-        cut = [protocol, split.name, len(split.train)]
-        key = manifest.content_key(self.key, cut)
-        fitted, reasons = self.fit_all(train, key, progress, f"{title}: fit")
-        vectors = self.words.users(split.users, self.texts, split.at)
-        limit = self.settings.recommend.history_limit
-        asked = queries(split, self.catalogue, self.settings.evaluation, vectors, limit)
+        train = self.dataset(split.train, split.as_of)
+        fitted, reasons = self.fit_all(train, self.cut_key(split), progress, f"{title}: fit")
+        asked = self.queries(split)
         rankings: dict[str, Ranked] = {}
         depth = max(self.settings.blend.depth, *self.settings.evaluation.ks)  # as deep as a release looks
         with progress.task(f"{title}: rank", len(fitted)) as advance:

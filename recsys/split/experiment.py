@@ -3,19 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from profiles.schema import microseconds
 from recsys.dataset import Catalogue
 
 Protocol = Literal[
-    "temporal", "rolling", "leave_last_out", "ratio", "random", "k_fold", "strong", "cold_users", "cold_items"
-]
+    "temporal", "rolling", "leave_last_out", "ratio", "random", "k_fold", "strong",
+    "cold_users", "cold_items", "given",
+]  # fmt: skip
 Target = Literal["all", "first", "last", "random", "successive"]
+
+
+class FilesConfig(BaseModel):
+    """A split that others made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: str = Field(description="CSV, TSV or Parquet of user_id, item_id and, if known, timestamp, weight")
+    truth: str = Field(description="the same, of what is asked")
+    histories: str | None = Field(None, description="the same, of the users asked; none: train knows them")
 
 
 class SplitConfig(BaseModel):
@@ -40,9 +51,19 @@ class SplitConfig(BaseModel):
         0.2, gt=0, lt=1, description="ratio, random, strong, cold_items: share of what is held out"
     )
     folds: int = Field(5, ge=2, description="k_fold: parts, each the truth once")
+    files: FilesConfig | None = Field(
+        None, description="given: where the split is, from the settings' folder"
+    )
+    validation: Literal["time", "users"] = Field(
+        "time",
+        description="what weights and settings are chosen on: an earlier cut, or the same of other users",
+    )
+    validation_share: float = Field(
+        0.5, gt=0, lt=1, description="validation users: share of those asked that is chosen on, not tested"
+    )
     shots: PositiveInt = Field(1, description="cold_users: interactions of a new user that are known")
     seed: int = Field(
-        0, ge=0, description="of what is drawn: random, k_fold, strong, cold_items, target random"
+        0, ge=0, description="of what is drawn: random, k_fold, strong, cold_items, target random, validation"
     )
     seen_events: tuple[str, ...] = Field((), description="event types that mask an item; empty: all")
     truth_events: tuple[str, ...] = Field((), description="event types that count as truth; empty: all")
@@ -52,6 +73,12 @@ class SplitConfig(BaseModel):
     @classmethod
     def _in_utc(cls, date: datetime | None) -> datetime | None:
         return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
+
+    @model_validator(mode="after")
+    def _files_are_given(self) -> Self:
+        if (self.files is None) == (self.split == "given"):
+            raise ValueError('split = "given" and files = { train = …, truth = … } go together')
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,12 @@ class Split:
     truth: pl.DataFrame  # user_id, item_id, weight: distinct pairs that can be listed, their largest weight
     counts: Mapping[str, int]  # pairs and users left out, by reason
     leaks: str | None = None  # what the protocol lets train know of the future
+    learned: datetime | None = None  # where train ends before `at`; splits that have it share one train
+
+    @property
+    def as_of(self) -> datetime:
+        """The moment train is of."""
+        return self.learned or self.at
 
     @property
     def moment(self) -> int:
@@ -95,6 +128,7 @@ def experiment(
     config: SplitConfig,
     leaks: str | None = None,
     past: pl.DataFrame | None = None,
+    learned: datetime | None = None,
 ) -> Split:
     """Make a Split: `future` becomes the truth of users with a `past`, which is train's unless given.
 
@@ -122,4 +156,4 @@ def experiment(
         "unreachable_pairs": len(fresh.join(trained, on="item_id", how="anti")),
     }
     histories = past.join(truth.select("user_id").unique(), on="user_id", how="semi", maintain_order="left")
-    return Split(name, at, train, histories, truth, counts, leaks)
+    return Split(name, at, train, histories, truth, counts, leaks, learned)

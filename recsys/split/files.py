@@ -27,12 +27,14 @@ def given(
         histories.csv  ──h──h──         of the users asked about; without it train is
         truth.csv                ──1──
 
-    The moment is the last of what is known; of whether train leaks the times tell, where there are times.
+    The moment is the last of what is known, without times that of the newest item; of whether train leaks the
+    times tell, where there are times.
     Raises ContractError for a file that cannot be read or lacks a column, and for a pair in both.
     """
     files = [path for path in (train, truth, histories) if path is not None]
     frames = [_load(path) for path in files]
-    learned, asked, *others = (_interactions(frame) for frame in frames)
+    newest = int(catalogue.available_from.max(initial=0))
+    learned, asked, *others = (_interactions(frame, newest) for frame in frames)
     known = pl.concat([learned, *others])
     both = asked.join(known, on=["user_id", "item_id"])
     if len(both) and not config.repeat_consumption:
@@ -65,11 +67,11 @@ def _load(path: Path) -> pl.DataFrame:
     return frame
 
 
-def _interactions(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return INTERACTIONS; what a file does not say is weight 1, type "given" and the year 1970."""
+def _interactions(frame: pl.DataFrame, moment: int) -> pl.DataFrame:
+    """Return INTERACTIONS; what a file does not say is weight 1, type "given" and this moment."""
     time = pl.col("timestamp")
     if "timestamp" not in frame.columns:
-        frame = frame.with_columns(timestamp=pl.from_epoch(pl.lit(0)))
+        frame = frame.with_columns(timestamp=pl.lit(moment).cast(pl.Datetime("us")))
     elif frame.schema["timestamp"].is_integer():
         frame = frame.with_columns(pl.from_epoch(time))
     elif frame.schema["timestamp"] == pl.String:

@@ -1,8 +1,9 @@
 """Splits at one moment for everybody: nothing learned from is later than what is asked about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ def temporal(interactions: pl.DataFrame, catalogue: Catalogue, config: SplitConf
         v  ────x──x─────┤   ├────1──2─────      first       truth 1       last  truth 3 (u), 2 (v)
                                                 random      truth one of them, drawn
                                                 successive  truth 1, then 2 knowing 1, then 3 knowing 1 2:
-                                                            a split each, trained on what is before the cut
+                                                            a split each, of one train, which ends at the cut
 
     Which of several at one moment is first is the log's order. (Meng et al., RecSys 2020; Gusak et al.,
     RecSys 2025 for targets.) Raises ContractError for a date not within the log.
@@ -66,8 +67,9 @@ def _successive(
         met = ordered.join(until, on="user_id").filter(pl.col("place") < pl.col("until"))
         known = pl.concat([past, met.select(past.columns)]) if step else past
         moment = max(cut, bounds(met)[1]) if step else cut
+        asked_now = now.select(past.columns)
         yield experiment(
-            f"{name} +{step + 1}", moment, past, now.select(past.columns), catalogue, config, past=known
+            f"{name} +{step + 1}", moment, past, asked_now, catalogue, config, past=known, learned=cut
         )
 
 
@@ -102,7 +104,8 @@ def cold_users(interactions: pl.DataFrame, catalogue: Catalogue, config: SplitCo
     known = ordered.filter(liked <= config.shots)
     rest = ordered.filter(liked > config.shots)
     moment = bounds(known)[1] if len(known) else base.at
-    return [experiment(base.name, moment, base.train, rest, catalogue, config, past=known)]
+    train = base.train
+    return [experiment(base.name, moment, train, rest, catalogue, config, past=known, learned=base.at)]
 
 
 def by_users(split: Split, share: float = 0.5, seed: int = 0) -> tuple[Split, Split]:
@@ -111,20 +114,29 @@ def by_users(split: Split, share: float = 0.5, seed: int = 0) -> tuple[Split, Sp
     u  ──x──x────x──┤cut├──v──v────v──      validation
     w  ────x──x─────┤   ├────t──t─────      test: train is the same, before the cut
     """
-    users = split.users
+    ((validation, test),) = parted([split], share, seed)
+    return validation, test
+
+
+def parted(splits: Sequence[Split], share: float, seed: int) -> list[tuple[Split, Split]]:
+    """Part the users of several splits as `by_users` does, each user on one side in all of them.
+
+    Raises ContractError where one side would be of nobody.
+    """
+    users = sorted({user for split in splits for user in split.users})
     count = round(share * len(users))
     if not 0 < count < len(users):
         raise ContractError(f"a share of {share} of {len(users)} users leaves nobody on one side")
     drawn = np.random.default_rng(seed).permutation(len(users))[:count]
     chosen = pl.DataFrame({"user_id": [users[n] for n in drawn]})
 
-    def part(how: str, name: str) -> Split:
-        truth = split.truth.join(chosen, on="user_id", how=how, maintain_order="left")  # type: ignore[arg-type]
+    def part(split: Split, how: Literal["semi", "anti"]) -> Split:
+        truth = split.truth.join(chosen, on="user_id", how=how, maintain_order="left")
         histories = split.histories.join(truth, on="user_id", how="semi", maintain_order="left")
         counts = {**split.counts, "users": truth["user_id"].n_unique()}
-        return replace(split, name=name, truth=truth, histories=histories, counts=counts)
+        return replace(split, truth=truth, histories=histories, counts=counts)
 
-    return part("semi", f"{split.name} validation"), part("anti", f"{split.name} test")
+    return [(part(split, "semi"), part(split, "anti")) for split in splits]
 
 
 def between(interactions: pl.DataFrame, cut: datetime, end: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:

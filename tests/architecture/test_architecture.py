@@ -23,9 +23,15 @@ DOWNHILL = {
 NLP_MAY_TAKE = {
     f"recsys.{name}"
     for name in (
-        "split", "metrics", "significance", "tuning", "plots", "ranking", "training", "optimizing"
+        "split",
+        "metrics",
+        "significance",
+        "tuning",
+        "plots",
+        "ranking",
+        "training",
+        "optimizing",
     )  # fmt: skip
-}
 }
 BANNED = re.compile(r"_?(utils?|commons?|cores?|helpers?|bases?|miscs?|managers?)", re.IGNORECASE)
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

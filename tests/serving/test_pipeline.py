@@ -391,7 +391,7 @@ def test_the_shape_of_the_evaluation(done):
         ("split = 'cold_users'\nquantile = 0.3", False),
         ("split = 'ratio'", True),
         ("split = 'random'", True),
-        ("split = 'k_fold'\nfolds = 2", True),
+        ("split = 'k_fold'\nfolds = 2\nvalidation = 'users'", True),
         ("split = 'strong'", True),
         ("split = 'cold_items'", True),
     ],
