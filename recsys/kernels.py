@@ -233,6 +233,7 @@ def _pick(
     groups = bits.shape[1] // GROUP
     maxima = np.empty(groups, np.int16)
     number, largest = np.empty(size, np.int32), np.empty(size)
+    near, exact = np.empty(bits.shape[1] + 1, np.int32), np.empty(bits.shape[1], np.float32)
     score = np.empty(1, np.float32)
     word = score.view(np.int32)
     for n in range(len(bits)):
@@ -263,20 +264,24 @@ def _pick(
         score[0] = least - abs(least) * SLACK - LEAST
         kth = word[0]
         cut = (kth ^ ((kth >> 31) & 0x7FFFFFFF)) >> 16
-        found = 0
+        count = 0
         for g in range(groups):
             if maxima[g] < cut:
                 continue
             for j in range(g * GROUP, g * GROUP + GROUP):
                 cell = row[j]
-                if (cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))) < cut or cell == LOWEST:
-                    continue
-                score[0] = dot(users[n], items[j])
-                exact = score[0]
-                word[0] = (word[0] + STEP // 2) & ~(STEP - 1)
-                if np.isfinite(exact):
-                    near = score[0] if np.isfinite(score[0]) else exact
-                    found = offer(columns[n], values[n], 0, found, size, j, near + 0.0)
+                turned = cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))
+                near[count] = j
+                count += (turned >= cut) & (cell != LOWEST)  # no branch: a processor cannot guess it
+        for c in range(count):  # by themselves, so that many are on their way from memory at a time
+            exact[c] = dot(users[n], items[near[c]])
+        found = 0
+        for c in range(count):
+            score[0] = exact[c]
+            word[0] = (word[0] + STEP // 2) & ~(STEP - 1)
+            if np.isfinite(exact[c]):
+                rounded = score[0] if np.isfinite(score[0]) else exact[c]
+                found = offer(columns[n], values[n], 0, found, size, near[c], rounded + 0.0)
 
 
 offer = machine_code(_offer)

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from threading import local
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,18 +94,21 @@ class Table:
     def best(self, blocks: Iterable[tuple[np.ndarray, Barred]], k: int) -> Iterator[Ranked]:
         """Yield the k best items of each block of queries (n, d) float64; a NaN row lists nothing.
 
-        Memory: FEW × items × 16 bytes; for larger blocks MANY × items × 2, and a copy of the items in half;
-        for one query over a LARGE table a copy of it in bytes.
+        Memory: FEW × items × 16 bytes; for larger blocks MANY × items × 2 a thread, and a copy of the items
+        in half; for one query over a LARGE table a copy of it in bytes.
         """
-        products: np.ndarray | None = None
-        with ThreadPoolExecutor(threads.available()) as pool:
-            for users, barred in blocks:
-                if len(users) <= FEW:
-                    yield self._of_few(users, k, barred)
-                    continue
-                if products is None or len(products) < len(users):
-                    products = self._room(len(users))
-                yield self._of_many(users, k, barred, products, pool)
+        for few, alike in groupby(blocks, lambda block: len(block[0]) <= FEW):
+            if few:
+                yield from (self._of_few(users, k, barred) for users, barred in alike)
+            else:
+                yield from self._side_by_side(alike, k)
+
+    def _side_by_side(self, blocks: Iterable[tuple[np.ndarray, Barred]], k: int) -> Iterator[Ranked]:
+        """Rank large blocks, one a thread: a block on all threads waits for each of its steps."""
+        self.half  # noqa: B018  # once, before threads ask for it
+        room = local()
+        with ThreadPoolExecutor(threads.available(), initializer=_alone) as pool:
+            yield from threads.ahead(pool, lambda block: self._of_many(*block, k, room), blocks)
 
     def _of_few(self, users: np.ndarray, k: int, barred: Barred) -> Ranked:
         """Rank by float32 products, or by whole ones."""
@@ -136,43 +141,36 @@ class Table:
             products[:] = np.nan
         return products, 2 * _error(asked, near, longest, furthest)
 
-    def _room(self, queries: int) -> np.ndarray:
-        """Return room for the products of so many queries, in whole groups: (queries, …) int16."""
-        from recsys.kernels import GROUP
-
-        return np.empty((queries, -(-len(self.items) // GROUP) * GROUP), np.int16)
-
-    def _of_many(
-        self, users: np.ndarray, k: int, barred: Barred, products: np.ndarray, pool: ThreadPoolExecutor
-    ) -> Ranked:
-        """Rank by bfloat16 products, put into `products`."""
+    def _of_many(self, users: np.ndarray, barred: Barred, k: int, room: local) -> Ranked:
+        """Rank by bfloat16 products, put into this thread's `room`."""
         import torch
 
-        from recsys.kernels import pick
+        from recsys.kernels import GROUP, pick
 
         half, longest, furthest = self.half
         asked = np.isfinite(users).all(axis=1)
         users = np.where(asked[:, None], users, 0.0)
         rough = torch.from_numpy(users.astype(np.float32)).bfloat16()
         margins = 2 * _error(users, rough.float().numpy(), longest, furthest)
-        bits = products[: len(users)]
+        if len(getattr(room, "products", ())) < len(users):
+            room.products = np.empty((len(users), -(-len(half) // GROUP) * GROUP), np.int16)
+        bits = room.products[: len(users)]
         torch.mm(rough, half.T, out=torch.from_numpy(bits).view(torch.bfloat16)[:, : len(half)])
         closed = np.flatnonzero(~self.known | barred.everybody)
         columns, values = np.full((len(users), k), -1, np.int32), np.full((len(users), k), np.nan)
-
-        def work(start: int, stop: int) -> None:
-            at = slice(start, stop)
-            part = barred.part(start, stop)
-            pick(
-                bits[at], margins[at], asked[at], closed, part.offsets, part.rows, users[at], self.items,
-                columns[at], values[at],
-            )  # fmt: skip
-
-        cuts = np.linspace(0, len(users), threads.available() + 1).astype(int)
-        list(pool.map(work, cuts[:-1], cuts[1:]))
+        pick(bits, margins, asked, closed, barred.offsets, barred.rows, users, self.items, columns, values)
         order = np.lexsort((columns, -values), axis=1)
         rows, scores = (np.take_along_axis(found, order, axis=1) for found in (columns, values))
         return Ranked(rows, scores.astype(np.float32))
+
+
+def _alone() -> None:
+    """Hold the calling thread's products to itself, for good: its fellows work beside it."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # which sets what a thread begins with, and would do so later
+    threadpool_limits(1, "openmp")  # OpenMP keeps this number for each thread
 
 
 def _coded(vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -115,6 +115,21 @@ def test_few_items_and_lists_longer_than_the_catalogue(items, block):
     check(users, table, 3, nothing, block)
 
 
+def test_blocks_side_by_side_come_in_order_and_leave_the_callers_threads_alone(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("ATTUNE_THREADS", "3")
+    users, table = drawn(2000, 16, 11, users=9 * (FEW + 1))
+    barred = barring(len(users), 2000, 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        check(users, table, 10, barred, FEW + 1)
+        check(users, table, 10, barred, 7 * (FEW + 1) + FEW // 2)  # the last is multiplied in float32
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_way_is_chosen_by_the_work(monkeypatch):
     table = Table(np.ones((1000, 10), np.float32))
     assert table.block(100) == FEW
