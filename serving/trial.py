@@ -186,7 +186,8 @@ class Laboratory:
     def run(self, split: Split, progress: Progress, title: str) -> Trial:
         """Fit every source on the split's train and rank for its queries."""
         train = self.dataset(split.train, split.as_of)
-        fitted, reasons = self.fit_all(train, self.cut_key(split), progress, f"{title}: fit")
+        key = self.cut_key(split)
+        fitted, reasons = self.fit_all(train, key, progress, f"{title}: fit")
         asked = self.queries(split)
         rankings: dict[str, Ranked] = {}
         depth = max(self.settings.blend.depth, *self.settings.evaluation.ks)  # as deep as a release looks
