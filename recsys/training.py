@@ -31,12 +31,12 @@ from pydantic import (
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys.checkpoints import State, keep, resume
+from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
 
 if TYPE_CHECKING:
     import torch
 
-BETAS = (0.9, 0.98)  # of AdamW, as in Kang & McAuley 2018 and after
 CHECK = 50  # steps between two looks at the loss: on a GPU each look waits for it
 TELL = 5.0  # seconds between two reports of progress inside an epoch
 
@@ -52,6 +52,12 @@ class TrainingConfig(BaseModel):
         "constant", description="how the step size falls to 0 over all epochs: constant (it does not), …"
     )
     warmup_steps: NonNegativeInt = Field(0, description="steps over which the step size rises from 0")
+    warmup_share: float = Field(
+        0.0, ge=0, lt=1, description="the same as a share of all steps; the longer of the two counts"
+    )
+    momentum: float = Field(
+        MOMENTUM, ge=0, lt=1, description="share of the last step that sgd goes on with; 0: plain sgd"
+    )
     weight_decay: NonNegativeFloat = Field(0.0, description="pull of every weight towards 0 a step")
     clip: PositiveFloat | None = Field(None, description="gradients of a larger norm are scaled down to it")
     batch_size: PositiveInt = Field(128, description="examples a step")
@@ -78,8 +84,8 @@ def of_update(config: Config) -> Config:
     a constant step would leave the newest batch the loudest.
     """
     schedule = "cosine" if config.schedule == "cosine" else "linear"
-    changed = {"epochs": config.update_epochs, "patience": 0, "warmup_steps": 0, "schedule": schedule}
-    return config.model_copy(update=changed)
+    changed = {"epochs": config.update_epochs, "patience": 0, "schedule": schedule}
+    return config.model_copy(update=changed | {"warmup_steps": 0, "warmup_share": 0.0})
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Task:
     memory: tuple[str, ...] = ("batch_size",)  # settings to lower where memory is short
     bfloat16: bool = False  # whether autocast is worth it on a CPU too
     weight: Callable[[np.ndarray], float] = len  # what the mean over the rows of a batch is divided by
+    groups: Sequence[Group] = ()  # every parameter that learns in just one; none: one group of all
 
 
 @dataclass(frozen=True)
@@ -241,7 +248,7 @@ class _Loop:
         self.watch = _watch()
         self.trained = Trained()
         self.best: State = {}
-        self.optimizer = _optimizer(task.module, config, place)
+        self.optimizer = optimizer(task.module, task.groups, config)
         half = config.precision == "bfloat16" or (
             config.precision == "auto" and (task.bfloat16 or place.type == "cuda")
         )
@@ -293,7 +300,7 @@ class _Loop:
             begun = time.monotonic()
             rate = config.learning_rate * self._rate((epoch - 1) * steps + step, config.epochs * steps)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             share = self.ranks.share(rows)
             with torch.autocast(self.place.type, torch.bfloat16, enabled=self.half):
                 loss = self.task.loss(share, random)
@@ -316,7 +323,7 @@ class _Loop:
 
     def _rate(self, step: int, steps: int) -> float:
         """Return the share of the learning rate at a step, from 1."""
-        warm = self.config.warmup_steps
+        warm = max(self.config.warmup_steps, round(self.config.warmup_share * steps))
         if step <= warm:
             return step / warm
         left = 1 - (step - 1 - warm) / max(1, steps - warm)
@@ -364,17 +371,3 @@ class _Loop:
             left = (self.config.epochs - epoch) * steps + steps - step
             remaining = left * self.spent / max(1, self.done)
             self.watch.progress(Progress(epoch, self.config.epochs, step, steps, loss, value, remaining))
-
-
-def _optimizer(
-    module: "torch.nn.Module", config: TrainingConfig, place: "torch.device"
-) -> "torch.optim.Optimizer":
-    import torch
-
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, rate, BETAS, weight_decay=decay, fused=True)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=BETAS[0], weight_decay=decay)
-    return torch.optim.Adagrad(parameters, rate, weight_decay=decay)

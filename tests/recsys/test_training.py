@@ -1,5 +1,7 @@
 """The gradient loop learns, repeats itself bit for bit, resumes after a kill, and says what went wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from profiles.schema import ContractError
 from recsys import training
+from recsys.optimizing import Group
 from recsys.ranks import Ranks
 from recsys.training import Progress, Task, Trained, TrainingConfig
 
@@ -207,3 +210,88 @@ def test_half_precision_is_asked_for_not_assumed():
         with training.watching(device="cpu"):
             training.train(Task(task.module, task.batches, loss, "", bfloat16=worth), config)
         assert set(kinds) == {expected}
+
+
+def by_hand(rows, y, rates, decays, momentum, steps):
+    """Return weight and bias after `steps` of SGD on a half squared error, each with factors of its own."""
+    found, moved = [np.zeros(rows.shape[1]), 0.0], [0.0, 0.0]
+    for _ in range(steps):
+        off = rows @ found[0] + found[1] - y
+        slopes = [off @ rows / len(rows), off.mean()]
+        for n in range(2):
+            slope = slopes[n] + decays[n] * found[n]
+            moved[n] = momentum * moved[n] + slope
+            found[n] = found[n] - rates[n] * moved[n]
+    return found
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+def test_groups_have_a_rate_and_a_decay_of_their_own(momentum):
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(12, 3)), random.normal(size=12)
+    layer = nn.Linear(3, 1).double()
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+    def loss(rows, _):
+        off = layer(torch.from_numpy(x[rows])).squeeze(1) - torch.from_numpy(y[rows])
+        return (off**2).mean() / 2
+
+    groups = (Group([layer.weight], rate=0.25), Group([layer.bias], rate=4.0, decay=0.0))
+    task = Task(layer, training.shuffled(12, 12), loss, "", groups=groups)
+    config = TrainingConfig(
+        optimizer="sgd", learning_rate=0.1, weight_decay=0.3, momentum=momentum, epochs=7, precision="float32"
+    )
+    training.train(task, config)
+    weight, bias = by_hand(x, y, (0.025, 0.4), (0.3, 0.0), momentum, 7)
+    np.testing.assert_allclose(layer.weight.detach().numpy()[0], weight, rtol=1e-9)
+    np.testing.assert_allclose(layer.bias.item(), bias, rtol=1e-9)
+
+
+def test_one_group_of_all_is_no_groups_at_all():
+    config = TrainingConfig(epochs=3, weight_decay=0.1, learning_rate=0.02, warmup_steps=2)
+    plain, grouped = regression(), regression()
+    grouped = replace(grouped, groups=(Group(list(grouped.module.parameters())),))
+    assert training.train(plain, config) == training.train(grouped, config)
+    assert equal(plain, grouped)
+
+
+def test_a_parameter_in_no_group_or_in_two_is_refused_and_a_frozen_one_is_in_none():
+    task = regression()
+    weight, bias = task.module[1].weight, task.module[1].bias
+    for wrong in ([Group([weight])], [Group([weight, bias]), Group([bias])]):
+        with pytest.raises(ValueError, match="not the 2 that learn"):
+            training.train(replace(task, groups=wrong), TrainingConfig(epochs=1))
+    before = bias.detach().clone()
+    bias.requires_grad_(False)
+    training.train(replace(task, groups=[Group([weight])]), TrainingConfig(epochs=1))
+    assert torch.equal(bias, before)
+
+
+def test_groups_go_on_to_the_same_bits(tmp_path):
+    def task():
+        made = regression(0.1, metric())
+        weight, bias = made.module[1].weight, made.module[1].bias
+        return replace(made, groups=(Group([weight], 0.5), Group([bias], 3.0, 0.0)))
+
+    config = TrainingConfig(epochs=5, learning_rate=0.02, weight_decay=0.1, patience=5)
+    whole, resumed = task(), task()
+    expected = training.train(whole, config)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed), training.watching(kill, tmp_path):
+        training.train(task(), config)
+    with training.watching(checkpoints=tmp_path):
+        assert training.train(resumed, config) == expected
+    assert equal(whole, resumed)
+    assert not equal(whole, regression())
+
+
+def test_warming_up_over_a_share_of_all_steps():
+    place = torch.device("cpu")
+    config = TrainingConfig(schedule="linear", warmup_share=0.4)
+    loop = training._Loop(regression(), config, place, Ranks(place))
+    np.testing.assert_allclose([loop._rate(step, 5) for step in range(1, 6)], [0.5, 1, 1, 2 / 3, 1 / 3])
