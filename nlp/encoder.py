@@ -1,28 +1,26 @@
-"""From text to a unit vector: a BERT-like encoder, mean pooled (Reimers and Gurevych, EMNLP 2019).
+"""From text to a unit vector: a BERT-like encoder, pooled (Reimers and Gurevych, EMNLP 2019).
 
 Neither this module nor a `TextEncoder` that has not encoded yet loads torch or transformers: what a
 cache of vectors asks for, the encoder's name and dimension, is read from the model's files.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
-from hashlib import file_digest, sha256
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from nlp import batching, folder
+from nlp.folder import Recipe, complete
 from profiles.schema import ContractError
 
+if TYPE_CHECKING:
+    from nlp.network import TextNetwork
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-WEIGHTS = "model.safetensors"
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model")  # any one will do
-FILES = ("config.json", WEIGHTS, "tokenizer_config.json", "special_tokens_map.json", *TOKENIZERS)
-WINDOW = 4096  # texts tokenised and sorted together: bounds memory, wastes little padding
 
 
 class EncoderConfig(BaseModel):
@@ -42,7 +40,19 @@ class EncoderConfig(BaseModel):
         le=512,
         description="tokens read of a text, its two marks included; the model may cap it",
     )
-    batch_size: int = Field(default=64, ge=1, le=4096, description="texts in one forward pass")
+    pooling: Literal["mean", "cls"] | None = Field(
+        default=None, description="how states become one vector; null: as the folder says, else the mean"
+    )
+    dimension: PositiveInt | None = Field(
+        default=None, description="first values kept of a vector, of length one again; null: all"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="of the products: auto is bfloat16 where the processor has it"
+    )
+    batch_tokens: int = Field(
+        default=1024, ge=1, description="tokens in one forward pass, padding included; a GPU wants more"
+    )
+    batch_size: int = Field(default=64, ge=1, le=4096, description="texts in one forward pass, at most")
 
 
 def locate(config: EncoderConfig) -> Path | str:
@@ -65,25 +75,21 @@ def locate(config: EncoderConfig) -> Path | str:
     )
 
 
-def complete(folder: Path) -> Path:
-    """Return the folder if it holds a config, a tokenizer and safetensors weights."""
-    if not (folder / WEIGHTS).is_file() and any(folder.glob("pytorch_model*.bin")):
-        raise ContractError(
-            f"{folder}: pytorch_model.bin is a pickle and is not loaded, safetensors only: "
-            f"convert it to {WEIGHTS}"
-        )
-    for name in ("config.json", WEIGHTS):
-        if not (folder / name).is_file():
-            raise ContractError(f"{folder}: {name} is missing, so this is not the folder of a text encoder")
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise ContractError(f"{folder}: the tokenizer is missing, one of {', '.join(TOKENIZERS)}")
-    return folder
+@cache
+def bfloat16_is_fast() -> bool:
+    """Say whether the processor multiplies bfloat16 natively (AVX512-BF16 or AMX), without asking torch."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 class TextEncoder:
-    """Mean of the last layer over a text's tokens, scaled to length one.
+    """A text's pooled states, perhaps mapped and cut, scaled to length one.
 
-    `name` changes whenever the vectors could: it holds a digest of the model's files and `max_tokens`.
+    `name` changes whenever the vectors could: it holds a digest of the model's files, `max_tokens`, and
+    what else differs from the plain float32 vector: `-cls`, `-256`, `-bf16` (nearer than a cosine of .999).
     Safe to share between threads.
     """
 
@@ -93,17 +99,20 @@ class TextEncoder:
     def __init__(self, config: EncoderConfig | None = None) -> None:
         self.config = config or EncoderConfig()
         place = locate(self.config)
-        self._folder = place if isinstance(place, Path) else _download(place)
-        facts = json.loads((self._folder / "config.json").read_bytes())
-        width = next((facts[key] for key in ("hidden_size", "dim", "d_model") if key in facts), None)
-        if width is None:
-            raise ContractError(f"{self._folder}/config.json: no hidden_size, so the width is unknown")
-        self.dimension = int(width)
+        self.folder = place if isinstance(place, Path) else folder.download(place)
+        facts = folder.facts(self.folder)
+        self.recipe = _recipe(self.folder, self.config)
+        self.dimension = _dimension(self.folder, self.config, self.recipe, facts["hidden_size"])
         self.max_tokens = min(self.config.max_tokens, facts.get("max_position_embeddings", 512))
+        precision = self.config.precision
+        self.half = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast())
         label = Path(self.config.model or DEFAULT_MODEL).resolve().name
-        self.name = f"{label}-{_digest(self._folder)}-{self.max_tokens}"
+        told = [label, folder.digest(self.folder), str(self.max_tokens)]
+        told += [self.recipe.pooling] if self.config.pooling else []
+        told += [f"{self.dimension}d"] if self.config.dimension else []
+        self.name = "-".join([*told, "bf16"] if self.half else told)
         self._lock = Lock()  # one thread loads, and the tokenizer is not re-entrant
-        self._loaded: tuple[Any, Any] | None = None
+        self._loaded: tuple[Any, TextNetwork] | None = None
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Return (texts, dimension) float32 of length one, in the order given.
@@ -111,19 +120,10 @@ class TextEncoder:
         A text without words (blank, or nothing the tokenizer knows) gets the zero vector: no text, no
         direction. `progress` is told how many texts each step finished.
         """
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
-        for start in range(0, len(texts), WINDOW):
-            window = texts[start : start + WINDOW]
-            tokens = self._tokenize(window)
-            rows = np.array(sorted(tokens, key=lambda row: len(tokens[row])), np.intp)
-            if progress and len(tokens) < len(window):
-                progress(len(window) - len(tokens))
-            for first in range(0, len(rows), self.config.batch_size):
-                batch = rows[first : first + self.config.batch_size]
-                vectors[start + batch] = self._forward([tokens[row] for row in batch])
-                if progress:
-                    progress(len(batch))
-        return vectors
+        tokens, texts_a_batch = self.config.batch_tokens, self.config.batch_size
+        return batching.encode(
+            texts, self.dimension, self._tokenize, self._forward, tokens, texts_a_batch, progress
+        )
 
     def _tokenize(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Return the token ids of each text that has words, by its position."""
@@ -132,105 +132,66 @@ class TextEncoder:
             return {}
         tokenizer, _ = self._load()
         with self._lock:
+            read = tokenize(tokenizer, list(written.values()), self.max_tokens)
             marks = tokenizer.num_special_tokens_to_add()
-            read = tokenizer(
-                [text.encode("utf-8", "replace").decode() for text in written.values()],
-                truncation=True,
-                max_length=self.max_tokens,
-                padding=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
         return {row: ids for row, ids in zip(written, read, strict=True) if len(ids) > marks}
 
     def _forward(self, tokens: list[list[int]]) -> np.ndarray:
         """Return the (texts, dimension) unit vectors of one batch, padded to its longest text."""
         import torch
 
-        tokenizer, model = self._load()
-        ids = torch.full((len(tokens), max(map(len, tokens))), tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(ids)  # (texts, tokens)
-        for row, text in enumerate(tokens):
-            ids[row, : len(text)] = torch.tensor(text)
-            mask[row, : len(text)] = 1
+        tokenizer, network = self._load()
+        place = next(network.parameters()).device
+        ids, mask = (torch.from_numpy(part).to(place) for part in padded_with(tokenizer, tokens))
         with torch.inference_mode():
-            states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (texts, tokens, d)
-            weights = mask.unsqueeze(-1).to(states.dtype)
-            mean = (states * weights).sum(1) / weights.sum(1)
-            unit: np.ndarray = torch.nn.functional.normalize(mean, dim=1).numpy()
+            vectors = network(ids, mask).float()[:, : self.dimension]
+            unit: np.ndarray = torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
         return unit
 
-    def _load(self) -> tuple[Any, Any]:
-        """Return the tokenizer and the model, loaded at the first call."""
+    def _load(self) -> "tuple[Any, TextNetwork]":
+        """Return the tokenizer and the network, loaded at the first call; on the GPU where there is one."""
         with self._lock:
             if self._loaded is None:
-                self._loaded = _load(self._folder)
+                import torch
+
+                from nlp.network import load
+
+                dtype = torch.bfloat16 if self.half else torch.float32
+                tokenizer, network = load(self.folder, self.recipe, dtype)
+                self._loaded = tokenizer, network.to("cuda" if torch.cuda.is_available() else "cpu")
             return self._loaded
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
-
-    safe = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-            model, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **safe
-            )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ContractError(f"{folder}: the text encoder does not load: {error}") from error
-    # A layer that is not in the file starts at random: other vectors each run. The pooler is not used.
-    if absent := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
-        raise ContractError(f"{folder}/{WEIGHTS}: {len(absent)} weights are missing, {absent[0]} for one")
-    return tokenizer, model.eval()
+def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Return the token ids of each text, marks included, at most `max_tokens`; broken surrogates become ?."""
+    read: list[list[int]] = tokenizer(
+        [text.encode("utf-8", "replace").decode() for text in texts],
+        truncation=True,
+        max_length=max_tokens,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
+    return read
 
 
-def _download(name: str) -> Path:
-    """Return the folder of a hub model: the copy on disk where it is complete, else a fresh one."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return complete(Path(snapshot_download(name, local_files_only=True)))
-    except (OSError, ValueError):  # not there, or not all of it
-        pass
-    try:
-        with _quiet():
-            folder = Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except (OSError, ValueError) as error:
-        raise ContractError(f"text encoder {name!r} cannot be downloaded: {error}") from error
-    return complete(folder)
+def padded_with(tokenizer: Any, tokens: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and mask of a batch, padded with the tokenizer's own mark."""
+    return batching.padded(tokens, tokenizer.pad_token_id or 0)
 
 
-def _digest(folder: Path) -> str:
-    """Return 16 hexadecimal digits that change with any file the vectors depend on."""
-    files = [path for name in sorted(FILES) if (path := folder / name).is_file()]
-    told = [f"{path.name} {_sha256(path, path.stat().st_size, path.stat().st_mtime_ns)}" for path in files]
-    return sha256("\n".join(told).encode()).hexdigest()[:16]
+def _recipe(place: Path, config: EncoderConfig) -> Recipe:
+    recipe = folder.recipe_of(place)
+    return recipe.model_copy(update={"pooling": config.pooling}) if config.pooling else recipe
 
 
-@lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Return the SHA-256 of a file; size and time are there to notice that it changed."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers and the hub from printing bars and reports while a model is fetched or loaded."""
-    from transformers.utils import logging as loud
-
-    logging: Any = loud  # parts of it are not typed
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+def _dimension(place: Path, config: EncoderConfig, recipe: Recipe, width: int) -> int:
+    whole = recipe.projection or width
+    wanted = config.dimension or whole
+    if wanted > whole:
+        raise ContractError(f"dimension = {wanted}: the vectors of {place} have {whole} values")
+    if recipe.sizes and wanted not in (*recipe.sizes, whole):
+        sizes = ", ".join(map(str, recipe.sizes))
+        raise ContractError(f"dimension = {wanted}: {place} was trained to be cut to {sizes}")
+    return wanted

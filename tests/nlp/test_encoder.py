@@ -1,5 +1,6 @@
 """The encoder against plain transformers, and what it says when there is no model to load."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from nlp.batching import by_length, padded
 from nlp.encoder import DEFAULT_MODEL, EncoderConfig, TextEncoder, locate
+from profiles import manifest
 from profiles.schema import ContractError
 
 TEXTS = [
@@ -25,9 +28,12 @@ TEXTS = [
 ]
 
 
+FLOAT32 = EncoderConfig(precision="float32")  # what holds to 1e-5; bfloat16 is tested beside it
+
+
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
-    return TextEncoder()
+    return TextEncoder(FLOAT32)
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +91,14 @@ def test_a_vector_depends_on_its_text_alone(encoder: TextEncoder) -> None:
     together = encoder.encode(TEXTS)
     np.testing.assert_allclose(encoder.encode(TEXTS[::-1])[::-1], together, atol=1e-5)
     np.testing.assert_allclose(np.vstack([encoder.encode([text]) for text in TEXTS]), together, atol=1e-5)
-    paired = TextEncoder(EncoderConfig(batch_size=2))
+    paired = TextEncoder(FLOAT32.model_copy(update={"batch_size": 2, "batch_tokens": 7}))
     np.testing.assert_allclose(paired.encode(TEXTS), together, atol=1e-5)
 
 
 def test_windows_keep_the_order(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [*TEXTS, "", *TEXTS[::-1]]
     expected = encoder.encode(texts)
-    monkeypatch.setattr("nlp.encoder.WINDOW", 4)
+    monkeypatch.setattr("nlp.batching.WINDOW", 4)
     np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-5)
 
 
@@ -123,7 +129,7 @@ def test_progress_counts_every_text(encoder: TextEncoder) -> None:
 
 
 def test_max_tokens_cuts_and_names(encoder: TextEncoder) -> None:
-    short = TextEncoder(EncoderConfig(max_tokens=5))
+    short = TextEncoder(FLOAT32.model_copy(update={"max_tokens": 5}))
     assert short.name == encoder.name.removesuffix("128") + "5"
     one, two = short.encode(["red tea pot", "red tea pot with a blue lid"])
     np.testing.assert_allclose(one, two, atol=1e-5)
@@ -142,7 +148,7 @@ def test_name_is_stable_and_follows_the_files(tiny: Path) -> None:
 
 
 def test_the_model_caps_max_tokens(tiny: Path) -> None:
-    encoder = TextEncoder(EncoderConfig(model=str(tiny), max_tokens=512))
+    encoder = TextEncoder(EncoderConfig(model=str(tiny), max_tokens=512, precision="float32"))
     assert (encoder.dimension, encoder.max_tokens) == (16, 40)
     assert encoder.name.endswith("-40")
     vector = encoder.encode(["word " * 1000])
@@ -213,13 +219,144 @@ def test_download_prefers_the_copy_on_disk(folder: Path, monkeypatch: pytest.Mon
 def test_config_refuses_what_it_does_not_know() -> None:
     for wrong in (
         {"pooling": "max"},
+        {"pooling": "attention"},  # its weights come with a folder
+        {"precision": "float16"},
+        {"dimension": 0},
         {"max_tokens": 513},
         {"max_tokens": 0},
+        {"batch_tokens": 0},
         {"batch_size": 0},
         {"model": ""},
     ):
         with pytest.raises(ValidationError):
             EncoderConfig.model_validate(wrong)
+
+
+def test_bfloat16_says_so_and_stays_near(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = TextEncoder(EncoderConfig(precision="bfloat16"))
+    assert half.name == f"{encoder.name}-bf16"
+    vectors = half.encode(TEXTS)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    cosines = (vectors * encoder.encode(TEXTS)).sum(axis=1)
+    assert 1 - 1e-6 > cosines.min() > 0.995
+    for fast in (True, False):
+        monkeypatch.setattr("nlp.encoder.bfloat16_is_fast", lambda fast=fast: fast)
+        assert TextEncoder().name == (half if fast else encoder).name
+
+
+def states(folder: Path, text: str) -> np.ndarray:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    with torch.no_grad():
+        found = AutoModel.from_pretrained(folder, dtype=torch.float32)(**tokens).last_hidden_state[0]
+    return found.numpy().astype(np.float64)  # (tokens, d)
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.sqrt((vector**2).sum())
+
+
+def test_pooling_is_what_the_folder_says_or_the_settings(tiny: Path) -> None:
+    base = EncoderConfig(model=str(tiny), precision="float32")
+    mean, first = states(tiny, "red tea pot").mean(axis=0), states(tiny, "red tea pot")[0]
+    by_mean, by_cls = TextEncoder(base), TextEncoder(base.model_copy(update={"pooling": "cls"}))
+    for encoder, expected in ((by_mean, mean), (by_cls, first)):
+        both = encoder.encode(["red tea pot", "a longer text about nothing"])
+        np.testing.assert_allclose(both[0], unit(expected), atol=1e-5)
+    assert by_mean.name != by_cls.name
+    pooling = tiny / "1_Pooling" / "config.json"
+    pooling.parent.mkdir()
+    modules = [
+        {"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    (tiny / "modules.json").write_text(json.dumps(modules))
+    for told in (
+        {"pooling_mode": "cls"},
+        {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+    ):
+        pooling.write_text(json.dumps(told))
+        np.testing.assert_allclose(TextEncoder(base).encode(["red tea pot"])[0], unit(first), atol=1e-5)
+    pooling.write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(ContractError, match="pools by max; known here are mean and cls"):
+        TextEncoder(base)
+    (tiny / "modules.json").write_text(json.dumps([*modules, {"type": "sentence_transformers.models.Dense"}]))
+    with pytest.raises(ContractError, match="a module 'Dense' is not known here"):
+        TextEncoder(base)
+
+
+@pytest.fixture
+def headed(tiny: Path) -> Path:
+    """The tiny model under learned attention and a map to 12 values that may be cut to 4."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(3)
+    head = {"attention.weight": torch.randn(1, 16) * 3, "projection.weight": torch.randn(12, 16)}
+    save_file(head, tiny / "head.safetensors")
+    (tiny / "attune.json").write_text('{"pooling": "attention", "projection": 12, "sizes": [4]}')
+    return tiny
+
+
+def test_attention_projection_and_sizes(headed: Path) -> None:
+    from safetensors.numpy import load_file
+
+    head = load_file(headed / "head.safetensors")
+    of = states(headed, "red tea pot")
+    weights = np.exp(of @ head["attention.weight"][0].astype(np.float64))
+    expected = head["projection.weight"] @ (weights / weights.sum() @ of)
+    whole = TextEncoder(EncoderConfig(model=str(headed), precision="float32"))
+    texts = ["red tea pot", "a longer text about nothing at all"]
+    assert whole.dimension == 12
+    np.testing.assert_allclose(whole.encode(texts)[0], unit(expected), atol=1e-5)
+    cut = TextEncoder(EncoderConfig(model=str(headed), precision="float32", dimension=4))
+    assert (cut.dimension, cut.name) == (4, f"{whole.name}-4d")
+    np.testing.assert_allclose(cut.encode(texts)[0], unit(expected[:4]), atol=1e-5)
+    for wrong, said in ((5, "was trained to be cut to 4"), (13, "have 12 values")):
+        with pytest.raises(ContractError, match=said):
+            TextEncoder(EncoderConfig(model=str(headed), dimension=wrong))
+
+
+def test_a_head_that_is_missing_or_wrong_is_refused(headed: Path) -> None:
+    config = EncoderConfig(model=str(headed))
+    (headed / "head.safetensors").unlink()
+    with pytest.raises(ContractError, match=r"head\.safetensors: the weights over the model do not load"):
+        TextEncoder(config).encode(["tea"])
+    for told, said in (
+        ('{"pooling": "max"}', "pooling"),
+        ("{", "not readable as JSON"),
+        ("[]", "not a JSON object"),
+    ):
+        (headed / "attune.json").write_text(told)
+        with pytest.raises(ContractError, match=rf"attune\.json: {said}"):
+            TextEncoder(config)
+
+
+def test_a_sealed_folder_that_changed_is_refused(tiny: Path, tmp_path: Path) -> None:
+    place = tmp_path / "sealed"
+    with manifest.building(place, {"producer": "a test"}) as made:
+        for file in tiny.iterdir():
+            shutil.copy(file, made)
+    config = EncoderConfig(model=str(place))
+    assert TextEncoder(config).encode(["tea"]).any()
+    content = bytearray((place / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (place / "model.safetensors").write_bytes(content)
+    with pytest.raises(ContractError, match=r"model\.safetensors: its content is not what was published"):
+        TextEncoder(config)
+
+
+def test_batches_hold_a_budget_of_tokens() -> None:
+    lengths = [5, 1, 9, 2, 2, 30, 4]
+    found = [[lengths[row] for row in batch] for batch in by_length(lengths, 12, 3)]
+    assert found == [[1, 2, 2], [4, 5], [9], [30]]  # a text longer than the budget goes alone
+    assert [len(batch) for batch in by_length([1] * 7, 1000, 3)] == [3, 3, 1]
+    assert not list(by_length([], 10, 3))
+    ids, real = padded([[7, 8, 9], [5]], 1)
+    assert (ids.tolist(), real.tolist()) == ([[7, 8, 9], [5, 1, 1]], [[1, 1, 1], [1, 0, 0]])
 
 
 def test_loads_nothing_heavy_before_the_first_text_and_prints_nothing() -> None:
