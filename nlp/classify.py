@@ -135,7 +135,8 @@ def train(texts: Sequence[str], labels: Given, config: ClassifierConfig, folder:
         for number, (learned, held) in enumerate(parts):
             place = made / about["members"][number]
             place.mkdir()
-            own = config.model_copy(update={"seed": config.seed + number})
+            # A member is a fit like any other: one that was made alone before is gone on from.
+            own = config.model_copy(update={"seed": config.seed + number, "members": 1})
             trained = _member(told, truth, learned, held, own, place)
             about["history"].append(asdict(trained))
     return load(folder)
