@@ -61,18 +61,18 @@ class Classifier:
         return Judged(wider, wider.matrix(labels), found, self.config.threshold)
 
     def frame(self, found: Probabilities) -> pl.DataFrame:
-        """Return label and probability of each text, or lists of both where it may have several."""
+        """Return predicted and probability of each text, or lists of both where it may have several."""
         names = np.array(self.labels.names)
         if not self.labels.many:
             best = found.argmax(axis=1)
             likeliest = found[np.arange(len(found)), best]
-            return pl.DataFrame({"label": names[best].tolist(), "probability": likeliest})
+            return pl.DataFrame({"predicted": names[best].tolist(), "probability": likeliest})
         chosen = self.labels.chosen(found, self.config.threshold)
         columns = {
-            "labels": [names[row].tolist() for row in chosen],
-            "probabilities": [p[row].tolist() for p, row in zip(found, chosen, strict=True)],
+            "predicted": [names[row].tolist() for row in chosen],
+            "probability": [p[row].tolist() for p, row in zip(found, chosen, strict=True)],
         }
-        return pl.DataFrame(columns, {"labels": pl.List(pl.String), "probabilities": pl.List(pl.Float32)})
+        return pl.DataFrame(columns, {"predicted": pl.List(pl.String), "probability": pl.List(pl.Float32)})
 
 
 def checked(texts: Sequence[str]) -> list[str]:

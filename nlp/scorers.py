@@ -41,6 +41,7 @@ class OverVectors:
     head: Linear | Trees
 
     def logits(self, texts: Sequence[str]) -> Floats:
+        """Return (texts, labels); NaN where the vector is zero: a text without words."""
         vectors = self.encoder.encode(texts)
         found = self.head.logits(vectors)
         found[~vectors.any(axis=1)] = np.nan
@@ -79,6 +80,7 @@ class OverWords:
     head: Linear
 
     def logits(self, texts: Sequence[str]) -> Floats:
+        """Return (texts, labels); NaN where no word is known."""
         features = self.words.features(texts)
         found = self.head.logits(features)
         found[np.diff(features.indptr) == 0] = np.nan

@@ -118,9 +118,9 @@ def test_several_labels_or_none(method: str, tiny: EncoderConfig, tmp_path: Path
     judged = classifier.judged(texts, labels)
     assert (judged.predicted == judged.truth).mean() > 0.95
     frame = classifier.frame(judged.probabilities)
-    assert frame["labels"].list.len().to_list() == judged.predicted.sum(axis=1).tolist()
-    assert frame["labels"].list.len().equals(frame["probabilities"].list.len())
-    assert frame["probabilities"].explode().drop_nulls().min() >= 0.5
+    assert frame["predicted"].list.len().to_list() == judged.predicted.sum(axis=1).tolist()
+    assert frame["predicted"].list.len().equals(frame["probability"].list.len())
+    assert frame["probability"].explode().drop_nulls().min() >= 0.5
 
 
 @pytest.mark.parametrize("bagging", ["seeds", "folds"])
