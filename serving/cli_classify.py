@@ -70,18 +70,25 @@ def predict(
     file: File,
     out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write")],
     text: Text = "text",
+    explain: Annotated[bool, typer.Option("--explain", help="add `why`: the words that drove it")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the file's rows with `predicted` and `probability` beside them."""
+    import polars as pl
+
     from nlp.classify import load
-    from serving.labelled import beside, read, write_parquet
+    from serving.labelled import beside, read, reasons, write_parquet
     from serving.progress import Progress
 
     said = read(file, text)
     classifier = load(folder)
     found = classifier.frame(classifier.predict(said.texts))
+    progress = Progress(quiet)
+    if explain:
+        with progress.task("words", len(found)) as advance:
+            found = pl.concat([found, reasons(classifier, said.texts, found, advance)], how="horizontal")
     write_parquet(beside(said.frame, found), out)
-    Progress(quiet).say(f"{out}: {len(found):,} rows")
+    progress.say(f"{out}: {len(found):,} rows")
 
 
 @classify_app.command("evaluate")

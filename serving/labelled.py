@@ -3,8 +3,8 @@
 import io
 import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ import polars as pl
 from pydantic import ValidationError
 
 from nlp.classifier_config import ClassifierConfig
+from nlp.classify import Classifier
 from nlp.label_metrics import Judged, measure
 from nlp.label_sets import Given
 from profiles import manifest
 from profiles.schema import ContractError
+
+WORD = pl.Struct({"start": pl.Int64(), "end": pl.Int64(), "weight": pl.Float64(), "word": pl.String()})
+WHY = pl.Struct({"label": pl.String(), "method": pl.String(), "error": pl.Float64(), "words": pl.List(WORD)})
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,30 @@ def beside(frame: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
             f"the file has a column {taken[0]!r} already: rename it, predictions bring their own"
         )
     return pl.concat([frame, found], how="horizontal")
+
+
+def reasons(
+    classifier: Classifier, texts: Sequence[str], found: pl.DataFrame, advance: Callable[[int], None]
+) -> pl.DataFrame:
+    """Return `why` of each prediction: its label's words as spans, and by how much they miss its account."""
+    from nlp.explain import label_reasons
+
+    rows = []
+    for text, given in zip(texts, found["predicted"].to_list(), strict=True):
+        rows.append(
+            [
+                {
+                    "label": label,
+                    "method": why.method,
+                    "error": why.error,
+                    "words": [asdict(span) | {"word": text[span.start : span.end]} for span in why.spans],
+                }
+                for label in ([given] if isinstance(given, str) else given)
+                for why in [label_reasons(classifier, text, label)]
+            ]
+        )
+        advance(1)
+    return pl.DataFrame({"why": rows}, {"why": pl.List(WHY)})
 
 
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:

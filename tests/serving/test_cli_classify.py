@@ -53,16 +53,22 @@ def test_train_predict_and_evaluate(attune: Callable[..., tuple[int, str]], file
     code, told = attune("train", files / "texts.csv", "-o", files / "made", *asked, *TFIDF)
     assert code == 0
     assert "3 labels from 89 texts, 1 empty ones left out" in told
-    assert (
-        attune("predict", files / "made", files / "texts.csv", "-o", files / "out.parquet", "--text", "said")[
-            0
-        ]
-        == 0
-    )
+    plain = ("predict", files / "made", files / "texts.csv", "-o", files / "out.parquet", "--text", "said")
+    assert attune(*plain)[0] == 0
     found = pl.read_parquet(files / "out.parquet")
     assert found.columns == ["id", "said", "intent", "user", "predicted", "probability"]
     right = (found["predicted"] == found["intent"]).mean()
     assert right > 0.85
+    more = ("--text", "said", "--explain")
+    assert attune("predict", files / "made", files / "texts.csv", "-o", files / "why.parquet", *more)[0] == 0
+    why = pl.read_parquet(files / "why.parquet")["why"]
+    row = next(n for n in range(90) if f"to {found['predicted'][n]} now" in found["said"][n])
+    (first,) = why[row]
+    weights = {word["word"]: word["weight"] for word in first["words"]}
+    assert first["label"] == found["predicted"][row]
+    assert weights[first["label"]] > max(weights["want"], weights["to"], 0)
+    assert all(found["said"][row][w["start"] : w["end"]] == w["word"] for w in first["words"])
+    assert why[89][0]["words"] == []
     code, told = attune(
         "evaluate", files / "made", files / "texts.csv", "-o", files / "report", *asked, "--group", "user"
     )
