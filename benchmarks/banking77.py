@@ -21,7 +21,7 @@ TRAIN, TEST = "banking77/train.parquet", "banking77/test.parquet"
 ENCODER = {"max_tokens": 48}
 TUNED: dict[str, Any] = {"encoder": ENCODER, "epochs": 6}
 SHOTS = 10
-FEW: dict[str, Any] = {"encoder": ENCODER, "epochs": 10, "r_drop": 1.0, "batch_size": 16}
+FEW: dict[str, Any] = {"encoder": ENCODER, "epochs": 10, "batch_size": 16}
 
 
 def score(data: str, settings: str, shots: int, seed: int, texts: int) -> Figures:

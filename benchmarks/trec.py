@@ -1,8 +1,7 @@
 """Question types of TREC: a fine-tuned MiniLM-L6 told 6 coarse or 50 fine types.
 
-5,452 questions to learn from and 500 to be judged by (Li and Roth 2002); the fine types that train has are
-47 or more, and what test alone has is counted as wrong. Settings are those chosen on BANKING77's train, so
-nothing was chosen on these questions; test is scored once.
+5,452 questions to learn from and 500 to be judged by (Li and Roth 2002). Settings are those chosen on
+BANKING77's train, so nothing was chosen on these questions; test is scored once.
 
     python -m benchmarks.trec --data DIR
 """

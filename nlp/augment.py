@@ -2,7 +2,7 @@
 
 Deletion, swap and replacement as in EDA (Wei and Zou, EMNLP 2019), the near words found by vectors and not
 in a thesaurus, so that it works in any language an encoder knows. Mixup mixes vectors, not words: it lives
-in the training (`nlp.finetune_labels`).
+in the training (`nlp.label_training`).
 """
 
 import re

@@ -75,7 +75,7 @@ def fit(examples: Examples, config: ClassifierConfig, learned: Rows, held: Rows)
         batches=batches(examples.lengths, learned, config.batch_size, deal),
         loss=pair_loss(examples, config) if pairs else label_loss(examples, config, learned),
         key=key,
-        validate=(lambda: share_right(examples, held)) if len(held) else None,
+        validate=(lambda: share_right(examples, held)) if len(held) and not pairs else None,
         memory=("batch_size", "encoder.max_tokens"),
         bfloat16=True,
         groups=groups(network, config),
