@@ -199,7 +199,7 @@ def _means(values: Array, seed: int, resamples: int, clusters: Labels | None) ->
     if len(sums) == 1:
         return np.full((resamples, values.shape[1]), np.nan)
     return np.concatenate(
-        [draws @ sums / (draws @ sizes)[:, None] for draws in _draws(len(sums), seed, resamples)]
+        [drawn @ sums / (drawn @ sizes)[:, None] for drawn in draws(len(sums), seed, resamples)]
     )
 
 
@@ -215,7 +215,7 @@ def by_cluster(values: Array, clusters: Labels | None) -> tuple[Array, Array]:
     return sums, np.bincount(cluster).astype(np.float64)
 
 
-def _draws(n: int, seed: int, resamples: int) -> Iterator[Array]:
+def draws(n: int, seed: int, resamples: int) -> Iterator[Array]:
     """Yield blocks of rows, each how often each of `n` is drawn in one resample: (block, n)."""
     random = np.random.default_rng(seed)
     step = max(1, BLOCK // n)

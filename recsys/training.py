@@ -101,6 +101,7 @@ class Task:
     bfloat16: bool = False  # whether autocast is worth it on a CPU too
     weight: Callable[[np.ndarray], float] = len  # what the mean over the rows of a batch is divided by
     groups: Sequence[Group] = ()  # every parameter that learns in just one; none: one group of all
+    average: int = 1  # last epochs whose weights' mean the module ends with, where none is validated
 
 
 @dataclass(frozen=True)
@@ -370,6 +371,7 @@ class _Loop:
         trained = replace(trained, epochs=epoch, losses=(*trained.losses, loss))
         if value is None:
             trained = replace(trained, best_epoch=epoch)
+            self._average(epoch - self.config.epochs + self.task.average)
         else:
             trained = replace(trained, validations=(*trained.validations, value))
             if trained.best is None or value > trained.best:
@@ -379,6 +381,16 @@ class _Loop:
         if self.folder is not None and self.ranks.rank == 0:
             keep(self.folder, epoch, asdict(trained), self.task.module, self.best, self.optimizer)
         self._tell(epoch, steps, steps, loss, value)
+
+    def _average(self, number: int) -> None:
+        """Take the weights of the `number`th of the last epochs into their mean; counts stay as they are."""
+        if self.task.average == 1 or number < 1:
+            return
+        for name, value in self.task.module.state_dict().items():
+            now = value.detach().cpu().clone()
+            if number > 1 and now.is_floating_point():
+                now = self.best[name] + (now - self.best[name]) / number
+            self.best[name] = now
 
     def _patience_is_over(self) -> bool:
         waited = self.trained.epochs - self.trained.best_epoch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiles import threads
+from serving.cli_classify import add_classify
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
     AsJson,
@@ -321,6 +322,7 @@ def show_item(
 
 add_upkeep(app)
 add_report(app)
+add_classify(app)
 
 
 if __name__ == "__main__":

@@ -295,3 +295,27 @@ def test_warming_up_over_a_share_of_all_steps():
     config = TrainingConfig(schedule="linear", warmup_share=0.4)
     loop = training._Loop(regression(), config, place, Ranks(place))
     np.testing.assert_allclose([loop._rate(step, 5) for step in range(1, 6)], [0.5, 1, 1, 2 / 3, 1 / 3])
+
+
+def test_the_last_epochs_are_averaged_also_after_a_kill(tmp_path):
+    config = TrainingConfig(epochs=5, learning_rate=0.05)
+    ends = []
+    for epochs in (3, 4, 5):
+        task = regression(0.1)
+        training.train(task, config.model_copy(update={"epochs": epochs}))
+        ends.append(weights(task))
+    averaged = replace(regression(0.1), average=3)
+    training.train(averaged, config)
+    for found, *each in zip(weights(averaged), *ends, strict=True):
+        np.testing.assert_allclose(found, np.mean(each, axis=0), rtol=1e-6)
+
+    def kill(progress: Progress) -> None:
+        if progress.epoch == 4 and progress.step == progress.steps:
+            raise Killed
+
+    with pytest.raises(Killed), training.watching(kill, tmp_path):
+        training.train(replace(regression(0.1), average=3), config)
+    resumed = replace(regression(0.1), average=3)
+    with training.watching(checkpoints=tmp_path):
+        training.train(resumed, config)
+    assert equal(resumed, averaged)

@@ -1,0 +1,94 @@
+"""Every setting of a classifier, declared once."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from nlp.augment import AugmentConfig
+from nlp.encoder import EncoderConfig
+from recsys.training import TrainingConfig
+
+Method = Literal["finetune", "fewshot", "frozen", "boosting", "tfidf"]
+
+
+class ClassifierConfig(TrainingConfig):
+    """How labels are learned; what the gradient loop reads has the defaults of a fine-tuned encoder."""
+
+    method: Method = Field(
+        "finetune",
+        description="finetune: encoder and labels together; fewshot: contrastive pairs, then logistic; "
+        "frozen: logistic on the encoder's vectors; boosting: trees on them; tfidf: logistic on words",
+    )
+    many: bool = Field(False, description="whether a text may have several labels, or none")
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which one of several is given")
+    encoder: EncoderConfig = Field(EncoderConfig(max_tokens=64), description="which model reads the texts")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: a rare label's texts count as much as a frequent one's"
+    )
+    augment: AugmentConfig = Field(AugmentConfig(), description="further texts made of those to learn from")
+
+    members: PositiveInt = Field(1, description="classifiers whose probabilities are averaged")
+    bagging: Literal["seeds", "folds"] = Field(
+        "seeds", description="seeds: each sees all texts; folds: each goes without one part, and stops by it"
+    )
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="of the texts, cut off to stop by where patience is above 0"
+    )
+
+    optimizer: Literal["adamw", "sgd", "adagrad"] = Field(
+        "adamw", description="adamw (with weight_decay 0: Adam), sgd (momentum 0: plain) or adagrad"
+    )
+    learning_rate: PositiveFloat = Field(1.5e-4, description="step size at its highest, of the top layer")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="how the step size falls to 0"
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps, in which the step size rises")
+    weight_decay: NonNegativeFloat = Field(0.01, description="L2: pull of every matrix towards 0 a step")
+    l1: NonNegativeFloat = Field(0.0, description="L1: penalty on the labels' own weights")
+    clip: PositiveFloat | None = Field(1.0, description="gradients of a larger norm are scaled down to it")
+    batch_size: PositiveInt = Field(32, description="texts a step")
+    epochs: PositiveInt = Field(6, description="passes over the texts, at most")
+    average_epochs: PositiveInt = Field(1, description="last epochs whose weights are averaged; 1: the last")
+    dropout: float | None = Field(None, ge=0, lt=1, description="in the encoder; null: as its config says")
+    train_body: bool = Field(True, description="false: only what lies over the encoder learns")
+    layer_decay: float = Field(
+        0.85, gt=0, le=1, description="step size of a layer against that of the layer above it"
+    )
+    head_rate: PositiveFloat = Field(
+        10.0, description="step size of the labels' weights against the top layer's"
+    )
+    scale: PositiveFloat = Field(16.0, description="logits are scale × cosine of text and label")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the truth spread over all labels")
+    mixup: NonNegativeFloat = Field(
+        0.0, description="α of Beta(α, α): vectors of two texts are mixed so, their labels too; 0: not"
+    )
+    contrastive: NonNegativeFloat = Field(
+        0.0, description="weight of the supervised contrastive loss beside the labels' own"
+    )
+    temperature: PositiveFloat = Field(0.1, description="of the contrastive loss; less: nearer texts count")
+    r_drop: NonNegativeFloat = Field(
+        0.0, description="weight of the divergence of two passes under other dropout"
+    )
+
+    penalty: PositiveFloat = Field(0.1, description="logistic: L2 against the sum of the losses (1 / C)")
+    trees: PositiveInt = Field(100, description="boosting: rounds, a tree a label each")
+    leaves: int = Field(15, ge=2, description="boosting: leaves of a tree at most")
+    grams: Literal["words", "characters"] = Field(
+        "words",
+        description="tfidf: words and pairs of them; or 1 to 4 characters, for scripts without spaces",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.average_epochs > 1 and (self.patience or self.bagging == "folds"):
+            raise ValueError(
+                "average_epochs needs patience = 0 and bagging by seeds: no single epoch is chosen"
+            )
+        tuned = self.method in ("finetune", "fewshot")
+        if tuned and self.encoder.dimension is not None:
+            raise ValueError(f"encoder.dimension: {self.method} learns from whole vectors")
+        if self.method == "fewshot" and not self.train_body:
+            raise ValueError("fewshot trains the encoder: with train_body = false use frozen")
+        if self.average_epochs > self.epochs:
+            raise ValueError(f"average_epochs = {self.average_epochs} of epochs = {self.epochs}")
+        return self
