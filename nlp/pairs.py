@@ -8,13 +8,13 @@ or any two texts of a file, perhaps with a score.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from profiles.schema import TIME, ContractError, Frame, column
 from profiles.snapshot import Snapshot
@@ -52,6 +52,37 @@ class PairsFile(BaseModel):
     score: str | None = Field(None, description="column of how near they are; null: they belong together")
     lowest: float = Field(0.0, description="score of texts that have nothing in common")
     highest: float = Field(1.0, description="score of texts that say the same")
+
+
+class PairsConfig(BaseModel):
+    """Where fine-tuning finds texts that belong together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kinds: tuple[Kind, ...] = Field(
+        ("written", "queries", "co_chosen"),
+        min_length=1,
+        description="written (text, next choice), queries (search, click), co_chosen (item, next item)",
+    )
+    within_days: float = Field(30.0, gt=0, description="a choice counts this long after a text or an item")
+    query_minutes: float = Field(30.0, gt=0, description="a click counts this long after a search")
+    each: PositiveInt = Field(3, description="choices that count for one text, the first ones")
+    until: datetime | None = Field(None, description="only what was before this moment, in UTC; null: all")
+    file: PairsFile | None = Field(None, description="a file of pairs, in place of what is in the log")
+    hard: str | None = Field(
+        None,
+        description="Parquet of lists (user_id, item_id): negatives, where the user did not choose them",
+    )
+
+    @field_validator("until")
+    @classmethod
+    def _in_utc(cls, until: datetime | None) -> datetime | None:
+        return until if until is None or until.tzinfo else until.replace(tzinfo=UTC)
+
+    def within(self) -> dict[Kind, timedelta]:
+        """Return how long after a text a choice belongs to it, by kind."""
+        days, minutes = timedelta(days=self.within_days), timedelta(minutes=self.query_minutes)
+        return {kind: minutes if kind == "queries" else days for kind in self.kinds}
 
 
 def from_file(config: PairsFile, root: Path = Path()) -> pl.DataFrame:

@@ -118,10 +118,13 @@ def _task(
 def judged(read: Reader, pairs: Coded) -> float:
     """Return Spearman's correlation of cosines and scores; without scores, MRR@10 among the right texts."""
     left, right = read.vectors(pairs.left), read.vectors(pairs.right)
-    if pairs.scores is not None:
-        found = spearmanr((left * right).sum(axis=1), pairs.scores).statistic
-        return float(found) if np.isfinite(found) else 0.0  # all cosines the same: no order
-    return mrr(left, right, pairs)
+    return mrr(left, right, pairs) if pairs.scores is None else correlation(left, right, pairs)
+
+
+def correlation(left: np.ndarray, right: np.ndarray, pairs: Coded) -> float:
+    """Return Spearman's correlation of the unit vectors' cosines and the scores; 0 where one is constant."""
+    found = spearmanr((left * right).sum(axis=1), pairs.scores).statistic
+    return float(found) if np.isfinite(found) else 0.0
 
 
 def mrr(left: np.ndarray, right: np.ndarray, pairs: Coded, k: int = 10, block: int = 512) -> float:

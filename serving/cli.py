@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiles import threads
+from serving.cli_finetune import add_finetune
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
     AsJson,
@@ -316,6 +317,7 @@ def show_item(
 
 
 add_upkeep(app)
+add_finetune(app)
 
 
 if __name__ == "__main__":
