@@ -3,7 +3,7 @@
     store/events.db   exposures.db        rejected.parquet
     embeddings.db                         evaluation.json  costs.json  metrics.parquet  examples.parquet
     snapshots/ derived/ cache/fits/       recommendations.parquet  contributions.parquet
-    releases/                             report/  settings.json  state.json
+    releases/ encoders/                   report/  settings.json  state.json
 
 `from serving import Workspace` is the door for notebooks.
 """
@@ -38,7 +38,10 @@ UNFINISHED = (
     *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json", "costs.json")),
     *(f".{name}.parquet-*" for name in ("metrics", "examples", "rejected")),
     "report/.*",
-    *(f"{folder}/.*-*" for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases")),
+    *(
+        f"{folder}/.*-*"
+        for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases", "encoders")
+    ),
 )
 
 
