@@ -23,6 +23,7 @@ from serving.cli_options import (
     open_workspace,
     print_json,
 )
+from serving.cli_tune import add_tune
 from serving.cli_upkeep import add_upkeep
 
 if TYPE_CHECKING:
@@ -316,6 +317,7 @@ def show_item(
 
 
 add_upkeep(app)
+add_tune(app)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ DOWNHILL = {
     "serving": set(PACKAGES),
 }
 # What knows no recommender and loads no torch, so that nlp may take it.
-NLP_MAY_TAKE = {f"recsys.{name}" for name in ("split", "metrics", "significance", "tuning", "plots")}
+NLP_MAY_TAKE = {f"recsys.{name}" for name in ("split", "metrics", "significance", "space", "tuning", "plots")}
 BANNED = re.compile(r"_?(utils?|commons?|cores?|helpers?|bases?|miscs?|managers?)", re.IGNORECASE)
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}
 UNPICKLING = {"torch.load", "pandas.read_pickle", "pd.read_pickle"}
