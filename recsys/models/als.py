@@ -23,7 +23,9 @@ class ALSConfig(RecommenderConfig):
     factors: Annotated[PositiveInt, Tuned(among=(16, 32, 64, 128, 256))] = Field(
         64, description="length of a user's and an item's vector"
     )
-    l2: Annotated[PositiveFloat, Tuned(1e-4, 10, log=True)] = Field(0.05, description="ridge penalty on both")
+    l2: Annotated[PositiveFloat, Tuned(1e-4, 100, log=True)] = Field(
+        0.05, description="ridge penalty on both"
+    )
     l2_power: Annotated[float, Tuned(0, 1)] = Field(
         0.0, ge=0, le=1, description="nu: l2 times (n + others / alpha)^nu, n the cells of a row; iALS has 1"
     )

@@ -18,7 +18,7 @@ DENSE_ITEMS = 20_000  # above this the inverse takes gigabytes and minutes
 
 
 class EASEConfig(RecommenderConfig):
-    l2: Annotated[PositiveFloat, Tuned(0.1, 10_000, log=True)] = Field(
+    l2: Annotated[PositiveFloat, Tuned(0.1, 100_000, log=True)] = Field(
         500.0, description="ridge penalty on every item-item weight"
     )
     user_power: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
