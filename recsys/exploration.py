@@ -20,7 +20,7 @@ class ExplorationConfig(BaseModel):
 
     epsilon: float = Field(0.0, ge=0, le=1, description="share of the answers whose tail is drawn; 0: none")
     tail: PositiveInt = Field(3, description="last places of a list that may be drawn")
-    pool: PositiveInt = Field(20, description="candidates from the tail's first on that are drawn from")
+    pool: PositiveInt = Field(20, le=500, description="candidates they are drawn from, their own the first")
 
     def depth(self, k: int) -> int:
         """Return how many candidates a list of k is made from."""

@@ -32,6 +32,7 @@ import polars as pl
 from profiles.schema import ContractError
 from recsys.significance import Array, Labels, by_cluster, interval
 
+Method = Literal["ips", "snips", "dr"]
 Weighting = Literal["position", "cascade", "list"]
 COLUMNS = ("answer", "user_id", "item_id", "rank", "propensity", "target", "reward")
 SURE = 3.29  # standard errors below 1 at which a mean weight is not 1: chance does it once in 2,000
@@ -60,7 +61,7 @@ class Estimate:
 
 def estimate(
     logged: pl.DataFrame,
-    method: Literal["ips", "snips", "dr"] = "snips",
+    method: Method = "snips",
     weighting: Weighting = "position",
     clip: float | None = None,
     actions: pl.DataFrame | None = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiles import threads
+from serving.cli_off_policy import add_off_policy
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
     AsJson,
@@ -318,6 +319,7 @@ def show_item(
 
 add_upkeep(app)
 add_tune(app)
+add_off_policy(app)
 
 
 if __name__ == "__main__":

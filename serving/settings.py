@@ -22,6 +22,7 @@ from profiles.sources.limits import Limits
 from profiles.sources.presets import expand
 from profiles.sources.privacy import PrivacyConfig
 from recsys.evaluation import EvaluationConfig
+from recsys.exploration import ExplorationConfig
 from recsys.models import RECOMMENDERS
 from recsys.recommender import RecommenderConfig
 from recsys.tuning import TuningConfig
@@ -160,6 +161,7 @@ class Settings(BaseModel):
     train: TrainConfig = TrainConfig()
     tune: TuneConfig = TuneConfig()
     recommend: RecommendConfig = RecommendConfig()
+    explore: ExplorationConfig = ExplorationConfig()
     serve: ServeConfig = Field(default_factory=ServeConfig)
 
     def sources(self) -> dict[str, SourceChoice]:

@@ -93,6 +93,11 @@ half_life_days = 7
 [recommend]
 # k = 20                       # items in each user's list
 
+[explore]                      # the end of an answer's list, so that other releases can be judged by the log
+# epsilon = 0.0                # share of the answers whose last places are drawn, for `attune off-policy`
+# tail = 3
+# pool = 20                    # candidates they are drawn from
+
 [serve]
 # port = 8000
 """
