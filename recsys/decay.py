@@ -1,5 +1,7 @@
 """Histories that fade: what was done long before the moment of asking counts less."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from scipy.sparse import csr_matrix
@@ -7,6 +9,9 @@ from scipy.sparse import csr_matrix
 from profiles.schema import DAY
 from recsys.dataset import Dataset, Histories, Queries, Repeats
 from recsys.recommender import NotApplicableError
+from recsys.space import Tuned
+
+DAYS = Tuned(among=(None, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0))  # half-lives and windows worth a try
 
 
 class FadingConfig(BaseModel):
@@ -14,7 +19,7 @@ class FadingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    half_life_days: PositiveFloat | None = Field(
+    half_life_days: Annotated[PositiveFloat | None, DAYS] = Field(
         None, description="a history's interaction counts half after this many days; none: all count alike"
     )
 

@@ -1,7 +1,7 @@
 """Item vectors spread over a graph: how `lightgcn` and `graph_content` learn them and make users of them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.held_out import Learnable
+from recsys.space import Tuned
 from recsys.vectors import summed
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ class PropagationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    factors: PositiveInt = Field(64, description="length of an item's vector")
-    layers: PositiveInt = Field(3, description="K: steps along the graph")
+    factors: Annotated[PositiveInt, Tuned(among=(32, 64, 128))] = Field(
+        64, description="length of an item's vector"
+    )
+    layers: Annotated[PositiveInt, Tuned(1, 4)] = Field(3, description="K: steps along the graph")
     loss: Literal["bpr", "sampled_softmax"] = Field(
         "bpr", description="bpr as in the paper; sampled_softmax needs fewer epochs"
     )
     negatives: PositiveInt = Field(1, description="items drawn: a pair for bpr, a batch for sampled_softmax")
-    l2: NonNegativeFloat = Field(1e-4, description="ridge penalty on the first vectors of a batch")
+    l2: Annotated[NonNegativeFloat, Tuned(1e-6, 1e-2, log=True)] = Field(
+        1e-4, description="ridge penalty on the first vectors of a batch"
+    )
     batch_size: PositiveInt = Field(2048, description="pairs a step")
 
 

@@ -71,6 +71,7 @@ class Recommender(ABC):
     holds_users: ClassVar[bool] = False
     reads_history: ClassVar[bool] = True  # False: the list is the same whatever the user did
     reads_text: ClassVar[bool] = False  # True: the query's own words move the list
+    untuned: ClassVar[str] = ""  # why nothing of the configuration is searched, where nothing is `Tuned`
     products: ClassVar[str] = ""  # the state (items, d) whose products with `_users` are the scores
 
     config: RecommenderConfig

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 
 from recsys import training
 from recsys.dataset import Dataset, Histories, Queries, Repeats
+from recsys.space import Tuned
 from recsys.warm import beginning
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ class SequenceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_length: PositiveInt = Field(200, description="newest tokens of a history that are read")
-    factors: PositiveInt = Field(64, description="length of an item's vector")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden values set to 0 while training")
+    factors: Annotated[PositiveInt, Tuned(among=(32, 64, 128))] = Field(
+        64, description="length of an item's vector"
+    )
+    dropout: Annotated[float, Tuned(0, 0.5)] = Field(
+        0.2, ge=0, lt=1, description="share of hidden values set to 0 while training"
+    )
     validation_users: PositiveInt = Field(
         2000, description="with patience: users whose last item is held out of the training to stop by"
     )
@@ -49,7 +54,7 @@ class AttentionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    blocks: PositiveInt = Field(2, description="layers of attention")
+    blocks: Annotated[PositiveInt, Tuned(1, 3)] = Field(2, description="layers of attention")
     heads: PositiveInt = Field(1, description="attentions side by side; they divide `factors`")
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -33,6 +33,7 @@ from profiles.schema import ContractError
 from recsys.checkpoints import State, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
+from recsys.space import Tuned
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,9 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimizer: Literal["adamw", "sgd", "adagrad"] = Field("adamw", description="adamw, sgd or adagrad")
-    learning_rate: PositiveFloat = Field(1e-3, description="step size at its highest")
+    learning_rate: Annotated[PositiveFloat, Tuned(1e-4, 1e-2, log=True)] = Field(
+        1e-3, description="step size at its highest"
+    )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="how the step size falls to 0 over all epochs: constant (it does not), …"
     )

@@ -55,6 +55,12 @@ class Blended:
     ranks: np.ndarray  # (n, k, sources) int32 rank within the source, 0 where it has not listed the item
     source_scores: np.ndarray  # (n, k, sources) float32, NaN where it has not listed the item
 
+    def taking(self, places: np.ndarray) -> "Blended":
+        """Return the lists of some places, in this order."""
+        ranked = Ranked(self.ranked.rows[:, places], self.ranked.scores[:, places])
+        parts, ranks, scores = (a[:, places] for a in (self.parts, self.ranks, self.source_scores))
+        return Blended(self.sources, ranked, parts, ranks, scores)
+
     def frames(self, ids: Sequence[str], items: Vocabulary) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return RECOMMENDATIONS with source "blend" and their CONTRIBUTIONS."""
         listed = self.ranked.rows >= 0

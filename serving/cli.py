@@ -15,6 +15,7 @@ import typer
 from profiles import threads
 from serving.cli_classify import add_classify
 from serving.cli_finetune import add_finetune
+from serving.cli_off_policy import add_off_policy
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
     AsJson,
@@ -26,6 +27,7 @@ from serving.cli_options import (
     print_json,
 )
 from serving.cli_report import add_report
+from serving.cli_tune import add_tune
 from serving.cli_upkeep import add_upkeep
 
 if TYPE_CHECKING:
@@ -325,6 +327,8 @@ add_upkeep(app)
 add_report(app)
 add_classify(app)
 add_finetune(app)
+add_tune(app)
+add_off_policy(app)
 
 
 if __name__ == "__main__":

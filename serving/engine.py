@@ -24,6 +24,7 @@ from profiles.features.live import user_profile
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.schema import EVENTS, EXPOSURES, microseconds
 from recsys.dataset import Queries
+from recsys.exploration import explore
 from recsys.ranking import Ranked
 from recsys.split import SplitConfig, seen
 from serving.blend import Blended
@@ -54,6 +55,7 @@ class Engine:
         """Answer from `release`; `ahead` is how far a client's clock may run before ours."""
         self.workspace = workspace
         self._ahead = ahead
+        self._explore = workspace.settings.explore
         self.release = release
         self._words = workspace.words_of(release)
         kept = release.about["settings"]
@@ -112,7 +114,12 @@ class Engine:
         query_text: str | None = None,
         explain: bool = False,
     ) -> dict[str, Any]:
-        """Return the answer of POST /v1/recommendations for one user."""
+        """Return the answer of POST /v1/recommendations for one user.
+
+        Where the settings explore, the end of the list may be drawn, and every item has the `propensity` with
+        which it stands where it does; what was drawn follows from the answer's id. An answer to words or with
+        exclusions is not explored: it could not be asked again.
+        """
         queries = self.queries([past])
         degraded = []
         words = self._words.query(query_text) if query_text and self._reads_text else None
@@ -122,14 +129,21 @@ class Engine:
         if silent and not len(queries.histories.items):
             degraded.append("cold_user")
         rows = self.release.catalogue.items.rows(list(exclude))
-        blended = self.release.recommend(queries, k, rows[rows >= 0], words)
+        answer_id, explores = secrets.token_hex(16), self._explore.epsilon > 0 and not (exclude or query_text)
+        depth = self._explore.depth(k) if explores else k
+        blended = self.release.recommend(queries, depth, rows[rows >= 0], words)
+        chances: np.ndarray | None = None
+        if explores:
+            random = np.random.default_rng(int(answer_id, 16))
+            places, chances = explore(int(blended.ranked.lengths[0]), k, self._explore, random)
+            blended = blended.taking(places)
         why = reasons(self.release, queries, blended) if explain else None
         return {
-            "recommendation_id": secrets.token_hex(16),
+            "recommendation_id": answer_id,
             "release": self.release.name,
             "watermark": past.watermark,
             "degraded": degraded,
-            "items": self._items(blended, why),
+            "items": self._items(blended, why, chances),
             "cursor": None,
         }
 
@@ -137,7 +151,9 @@ class Engine:
     def _reads_text(self) -> bool:
         return self.release.text_source() is not None
 
-    def _items(self, blended: Blended, why: list[list[dict[str, Any]]] | None) -> list[dict[str, Any]]:
+    def _items(
+        self, blended: Blended, why: list[list[dict[str, Any]]] | None, chances: np.ndarray | None = None
+    ) -> list[dict[str, Any]]:
         items = []
         for place, row in enumerate(blended.ranked.rows[0][: int(blended.ranked.lengths[0])]):
             sources = [
@@ -160,6 +176,7 @@ class Engine:
                     "attributes": {
                         k: v for k, v in self._shown.row(int(row), named=True).items() if v is not None
                     },
+                    **({} if chances is None else {"propensity": float(chances[place])}),
                 }
             )
         return items
@@ -241,7 +258,7 @@ def exposures(answer: dict[str, Any], user_id: str, at: datetime) -> pl.DataFram
                 "user_id": [user_id] * len(items),
                 "item_id": [item["item_id"] for item in items],
                 "rank": [item["rank"] for item in items],
-                "propensity": [None] * len(items),
+                "propensity": [item.get("propensity") for item in items],
                 "source": ["blend"] * len(items),
                 "release": [answer["release"]] * len(items),
                 "blend": ["default"] * len(items),

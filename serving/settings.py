@@ -24,8 +24,11 @@ from profiles.sources.limits import Limits
 from profiles.sources.presets import expand
 from profiles.sources.privacy import PrivacyConfig
 from recsys.evaluation import EvaluationConfig
+from recsys.exploration import ExplorationConfig
 from recsys.models import RECOMMENDERS
 from recsys.recommender import RecommenderConfig
+from recsys.tuning import TuningConfig
+from recsys.validation import Accuracy
 from recsys.vectors import VectorsConfig
 from serving.blend import WORDS, BlendConfig
 from serving.mistakes import Problem, nearest, problems_of, say
@@ -52,6 +55,13 @@ class TrainConfig(BaseModel):
         description="whether `attune train` updates the models of the release before, its weights kept, "
         "where nothing but the log has changed; after an erasure everything is fitted anew",
     )
+
+
+class TuneConfig(TuningConfig):
+    """How `attune tune` searches settings."""
+
+    metric: Accuracy = Field("ndcg", description="what is to be large, a mean over users of the validation")
+    k: PositiveInt = Field(10, description="list length it is measured at")
 
 
 class RecommendConfig(BaseModel):
@@ -153,7 +163,9 @@ class Settings(BaseModel):
     blend: BlendConfig = BlendConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     train: TrainConfig = TrainConfig()
+    tune: TuneConfig = TuneConfig()
     recommend: RecommendConfig = RecommendConfig()
+    explore: ExplorationConfig = ExplorationConfig()
     serve: ServeConfig = Field(default_factory=ServeConfig)
 
     def sources(self) -> dict[str, SourceChoice]:

@@ -91,8 +91,20 @@ half_life_days = 7
 [train]
 # warm = false                 # true: go on from the release before, for new events at a fraction of a fit
 
+[tune]                         # of `attune tune NAME`
+# method = "bayesian"          # or random, grid
+# trials = 30
+# minutes = 60                 # a run stops then; the next goes on
+# memory_gb = 4                # of the process of a trial
+# metric = "ndcg"              # at k = 10, on the validation that weights are chosen on; never on test
+
 [recommend]
 # k = 20                       # items in each user's list
+
+[explore]                      # the end of an answer's list, so that other releases can be judged by the log
+# epsilon = 0.0                # share of the answers whose last places are drawn, for `attune off-policy`
+# tail = 3
+# pool = 20                    # candidates they are drawn from
 
 [serve]
 # port = 8000

@@ -1,6 +1,6 @@
 """ALS: implicit-feedback matrix factorisation (Hu, Koren & Volinsky, ICDM 2008), trained by implicit."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
+from recsys.space import Tuned
 from recsys.warm import beginning
 
 if TYPE_CHECKING:
@@ -19,12 +20,18 @@ STEP = 0.02  # between the logarithms of two penalties
 
 
 class ALSConfig(RecommenderConfig):
-    factors: PositiveInt = Field(64, description="length of a user's and an item's vector")
-    l2: PositiveFloat = Field(0.05, description="ridge penalty on both")
-    l2_power: float = Field(
+    factors: Annotated[PositiveInt, Tuned(among=(16, 32, 64, 128, 256))] = Field(
+        64, description="length of a user's and an item's vector"
+    )
+    l2: Annotated[PositiveFloat, Tuned(1e-4, 100, log=True)] = Field(
+        0.05, description="ridge penalty on both"
+    )
+    l2_power: Annotated[float, Tuned(0, 1)] = Field(
         0.0, ge=0, le=1, description="nu: l2 times (n + others / alpha)^nu, n the cells of a row; iALS has 1"
     )
-    alpha: PositiveFloat = Field(1.0, description="confidence of an interaction is alpha times its weight")
+    alpha: Annotated[PositiveFloat, Tuned(0.1, 40, log=True)] = Field(
+        1.0, description="confidence of an interaction is alpha times its weight"
+    )
     iterations: PositiveInt = Field(15, description="alternations")
     update_iterations: PositiveInt = Field(3, description="alternations of an update")
     seed: NonNegativeInt = Field(0, description="of the starting vectors")

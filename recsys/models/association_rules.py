@@ -1,5 +1,7 @@
 """Association rules: who did this also did that (Agrawal, Imieliński & Swami, SIGMOD 1993)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from scipy.sparse import csr_matrix
@@ -7,14 +9,19 @@ from scipy.sparse import csr_matrix
 from recsys.dataset import Dataset, Queries
 from recsys.neighbours import strongest
 from recsys.recommender import Recommender, RecommenderConfig
+from recsys.space import Tuned
 
 
 class AssociationRulesConfig(RecommenderConfig):
-    min_support: PositiveInt = Field(2, description="users who must have done both items of a rule")
-    min_lift: NonNegativeFloat = Field(
+    min_support: Annotated[PositiveInt, Tuned(1, 20, log=True)] = Field(
+        2, description="users who must have done both items of a rule"
+    )
+    min_lift: Annotated[NonNegativeFloat, Tuned(0, 5)] = Field(
         0.0, description="how many times as often as by chance, at least, they must have done the second"
     )
-    neighbours: PositiveInt = Field(100, description="most confident rules looked at for each first item")
+    neighbours: Annotated[PositiveInt, Tuned(10, 1000, log=True)] = Field(
+        100, description="most confident rules looked at for each first item"
+    )
 
 
 class AssociationRules(Recommender):

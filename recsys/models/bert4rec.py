@@ -1,6 +1,6 @@
 """BERT4Rec: attention in both directions over a history (Sun et al., CIKM 2019)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Sampler
 from recsys.sequences import AttentionConfig, SequenceConfig, Sequential
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 class BERT4RecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingConfig):
     heads: PositiveInt = Field(2, description="attentions side by side; they divide `factors`")
-    masked: float = Field(0.2, gt=0, lt=1, description="share of the places to fill in while training")
+    masked: Annotated[float, Tuned(0.1, 0.6)] = Field(
+        0.2, gt=0, lt=1, description="share of the places to fill in while training"
+    )
     epochs: PositiveInt = Field(200, description="passes over the examples, at most: it learns slowly")
 
 

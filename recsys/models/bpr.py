@@ -1,5 +1,7 @@
 """BPR: factors that put what was done before what was not (Rendle et al., UAI 2009), trained by implicit."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.linalg import cho_factor, cho_solve
@@ -8,16 +10,27 @@ from scipy.sparse import csr_matrix
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
+from recsys.space import Tuned
 from recsys.warm import beginning
 
 
 class BPRConfig(RecommenderConfig):
-    factors: PositiveInt = Field(64, description="length of a user's and an item's vector")
-    learning_rate: PositiveFloat = Field(0.05, description="step size of the descent")
-    l2: NonNegativeFloat = Field(0.01, description="ridge penalty on both vectors")
-    iterations: PositiveInt = Field(100, description="passes over as many drawn pairs as there are")
+    factors: Annotated[PositiveInt, Tuned(among=(16, 32, 64, 128))] = Field(
+        64, description="length of a user's and an item's vector"
+    )
+    learning_rate: Annotated[PositiveFloat, Tuned(0.005, 0.3, log=True)] = Field(
+        0.05, description="step size of the descent"
+    )
+    l2: Annotated[NonNegativeFloat, Tuned(1e-4, 0.1, log=True)] = Field(
+        0.01, description="ridge penalty on both vectors"
+    )
+    iterations: Annotated[PositiveInt, Tuned(20, 300, log=True)] = Field(
+        100, description="passes over as many drawn pairs as there are"
+    )
     update_iterations: PositiveInt = Field(10, description="passes of an update")
-    map_l2: PositiveFloat = Field(1.0, description="ridge penalty of the map from history to vector")
+    map_l2: Annotated[PositiveFloat, Tuned(0.1, 100, log=True)] = Field(
+        1.0, description="ridge penalty of the map from history to vector"
+    )
     seed: NonNegativeInt = Field(0, description="of the starting vectors and the drawn pairs")
 
 

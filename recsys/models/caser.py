@@ -1,6 +1,6 @@
 """Caser: convolutions over the newest few items (Tang & Wang, WSDM 2018)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Sampler
 from recsys.sequences import SequenceConfig, Sequential
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class CaserConfig(RecommenderConfig, SequenceConfig, TrainingConfig):
-    window: PositiveInt = Field(5, description="L: newest items that are looked at as an image")
+    window: Annotated[PositiveInt, Tuned(2, 10)] = Field(
+        5, description="L: newest items that are looked at as an image"
+    )
     horizontal: PositiveInt = Field(16, description="filters of each height from 1 to `window`")
     vertical: PositiveInt = Field(4, description="filters of one column's width")
 

@@ -1,18 +1,20 @@
 """Popularity by category: what everybody does within the categories of one's own history."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, PositiveFloat
 from scipy.sparse import csr_matrix, diags
 
 from profiles.schema import DAY
 from recsys.dataset import Dataset, Queries
-from recsys.decay import refuse_timeless
+from recsys.decay import DAYS, refuse_timeless
 from recsys.labels import incidence, labels
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig, linear_scores
 
 
 class CategoryPopularityConfig(RecommenderConfig):
-    half_life_days: PositiveFloat | None = Field(
+    half_life_days: Annotated[PositiveFloat | None, DAYS] = Field(
         None, description="an interaction counts half after this many days; none: all count alike"
     )
 

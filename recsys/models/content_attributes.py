@@ -1,18 +1,21 @@
 """Content by attributes: items of the brands, prices and whatever else those chosen have (TF-IDF)."""
 
+from typing import Annotated
+
 from pydantic import Field, PositiveInt
 
 from recsys.dataset import Dataset
 from recsys.decay import FadingConfig, refuse_timeless
 from recsys.labels import Labelled, able, incidence, labels
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
+from recsys.space import Tuned
 
 
 class ContentAttributesConfig(RecommenderConfig, FadingConfig):
     attributes: tuple[str, ...] = Field(
         (), description="names of the attributes that are read; none: all but ids, titles, texts and times"
     )
-    bands: PositiveInt = Field(
+    bands: Annotated[PositiveInt, Tuned(2, 20, log=True)] = Field(
         5, description="parts of equally many items that the values of a number fall into"
     )
 

@@ -1,5 +1,7 @@
 """Content by labels: items whose categories and tags are those of what was chosen (TF-IDF; Salton 1988)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field
 
@@ -7,10 +9,11 @@ from recsys.dataset import Dataset
 from recsys.decay import FadingConfig, refuse_timeless
 from recsys.labels import Labelled, incidence, labels
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
+from recsys.space import Tuned
 
 
 class ContentTagsConfig(RecommenderConfig, FadingConfig):
-    tags_share: float = Field(
+    tags_share: Annotated[float, Tuned(0, 1)] = Field(
         0.5, ge=0, le=1, description="weight of an item's tags against its categories, where it has both"
     )
 

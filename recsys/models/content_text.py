@@ -1,16 +1,19 @@
 """Content by text: items whose words lie near the user's words and choices."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field
 
 from recsys.dataset import Dataset, Queries
 from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
+from recsys.space import Tuned
 from recsys.vectors import history_vectors, unit
 
 
 class ContentTextConfig(RecommenderConfig, FadingConfig):
-    own_words: float = Field(
+    own_words: Annotated[float, Tuned(0, 1)] = Field(
         0.5, ge=0, le=1, description="share of the user's own texts against the texts of what they chose"
     )
 

@@ -1,6 +1,6 @@
 """Co-visitation: what is done near what in time (Davidson et al., RecSys 2010, with a gap)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -17,16 +17,25 @@ from recsys.recommender import (
     linear_influence,
     linear_scores,
 )
+from recsys.space import Tuned
 
 
 class CovisitationConfig(RecommenderConfig):
-    gap_days: PositiveFloat = Field(30.0, description="interactions further apart are not a visit together")
-    window: PositiveInt = Field(20, description="items after each one that may be paired with it")
-    direction: Literal["both", "forward"] = Field(
+    gap_days: Annotated[PositiveFloat, Tuned(0.04, 365, log=True)] = Field(
+        30.0, description="interactions further apart are not a visit together"
+    )
+    window: Annotated[PositiveInt, Tuned(1, 100, log=True)] = Field(
+        20, description="items after each one that may be paired with it"
+    )
+    direction: Annotated[Literal["both", "forward"], Tuned()] = Field(
         "both", description="forward: only what came after counts; both: also what came before"
     )
-    recency: float = Field(0.9, gt=0, le=1, description="of an item's say for each place back in a history")
-    neighbours: PositiveInt = Field(100, description="items kept for each item")
+    recency: Annotated[float, Tuned(0.3, 1)] = Field(
+        0.9, gt=0, le=1, description="of an item's say for each place back in a history"
+    )
+    neighbours: Annotated[PositiveInt, Tuned(10, 1000, log=True)] = Field(
+        100, description="items kept for each item"
+    )
 
 
 class Covisitation(Recommender):

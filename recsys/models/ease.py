@@ -1,5 +1,7 @@
 """EASE: a linear item-item model with a closed form (Steck, WWW 2019)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.linalg.lapack import dposv
@@ -10,13 +12,16 @@ from recsys.dataset import Dataset, Queries
 from recsys.dense import regression
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
 from recsys.regression import assembled, blocks
+from recsys.space import Tuned
 
 DENSE_ITEMS = 20_000  # above this the inverse takes gigabytes and minutes
 
 
 class EASEConfig(RecommenderConfig):
-    l2: PositiveFloat = Field(500.0, description="ridge penalty on every item-item weight")
-    user_power: NonNegativeFloat = Field(
+    l2: Annotated[PositiveFloat, Tuned(0.1, 100_000, log=True)] = Field(
+        500.0, description="ridge penalty on every item-item weight"
+    )
+    user_power: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
         0.0, description="a user's cells are divided by their number of items to this power"
     )
     neighbours: PositiveInt = Field(

@@ -1,5 +1,7 @@
 """Graph with content: LightGCN's item vectors, spread over users, categories, tags and texts alike."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, PositiveFloat
 from scipy.sparse import csr_matrix
@@ -11,6 +13,7 @@ from recsys.labels import incidence, keys, labels
 from recsys.propagation import PropagationConfig, folded, learn
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.sampling import Sampler
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
 
@@ -19,10 +22,10 @@ class GraphContentConfig(RecommenderConfig, PropagationConfig, HoldOutConfig, Tr
     attributes: tuple[str, ...] = Field(
         ("categories", "tags"), description="attributes of items whose values are nodes of the graph"
     )
-    label_weight: PositiveFloat = Field(
+    label_weight: Annotated[PositiveFloat, Tuned(0.1, 10, log=True)] = Field(
         1.0, description="weight of the edge between an item and its label, against a user's of 1"
     )
-    hidden: float = Field(
+    hidden: Annotated[float, Tuned(0, 0.5)] = Field(
         0.2, ge=0, lt=1, description="share of the items known by their content alone, anew each step"
     )
 

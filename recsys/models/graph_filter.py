@@ -1,5 +1,7 @@
 """Graph filter: ChebyCF, a low-pass filter of histories on the item graph (Kim et al., SIGIR 2025)."""
 
+from typing import Annotated
+
 import numpy as np
 from numpy.polynomial import chebyshev
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -7,6 +9,7 @@ from scipy.sparse import csr_matrix, diags, vstack
 
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.space import Tuned
 from recsys.spectrum import largest
 
 FIT_ROWS = 512  # item rows of the filter that are dense at once
@@ -14,13 +17,17 @@ NOISE = 1e-6  # of a row's largest weight: below it only rounding is left
 
 
 class GraphFilterConfig(RecommenderConfig):
-    order: PositiveInt = Field(8, description="degree of the Chebyshev polynomial")
-    flatness: PositiveFloat = Field(1.5, description="power of the plateau: larger is flatter in the middle")
-    factors: PositiveInt = Field(512, description="leading frequencies: passed in full, and filtered exactly")
-    low_pass: NonNegativeFloat = Field(
+    order: Annotated[PositiveInt, Tuned(2, 24)] = Field(8, description="degree of the Chebyshev polynomial")
+    flatness: Annotated[PositiveFloat, Tuned(0.5, 4)] = Field(
+        1.5, description="power of the plateau: larger is flatter in the middle"
+    )
+    factors: Annotated[PositiveInt, Tuned(32, 1024, log=True)] = Field(
+        512, description="leading frequencies: passed in full, and filtered exactly"
+    )
+    low_pass: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
         0.2, description="weight of the leading frequencies, passed unfiltered"
     )
-    degree_power: NonNegativeFloat = Field(
+    degree_power: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
         0.4, description="power of an item's degree, divided out before the filter and put back after it"
     )
     neighbours: PositiveInt = Field(500, description="items kept for each item")

@@ -1,6 +1,6 @@
 """Item-kNN: what goes with what (Sarwar et al., WWW 2001), with the weightings that grew around it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -10,22 +10,27 @@ from recsys.dataset import Dataset, Queries
 from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.neighbours import strongest
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.space import Tuned
 
 
 class ItemKNNConfig(RecommenderConfig, FadingConfig):
-    neighbours: PositiveInt = Field(100, description="similar items kept for each item")
-    shrinkage: NonNegativeFloat = Field(10.0, description="added to the norms' product, against chance")
-    weighting: Literal["none", "tf_idf", "bm25"] = Field(
+    neighbours: Annotated[PositiveInt, Tuned(10, 1000, log=True)] = Field(
+        100, description="similar items kept for each item"
+    )
+    shrinkage: Annotated[NonNegativeFloat, Tuned(0.1, 1000, log=True)] = Field(
+        10.0, description="added to the norms' product, against chance"
+    )
+    weighting: Annotated[Literal["none", "tf_idf", "bm25"], Tuned()] = Field(
         "none", description="of the cells before similarities: users of many items count less"
     )
     bm25_k1: PositiveFloat = Field(1.2, description="bm25: how soon a larger value stops to count more")
     bm25_b: float = Field(
         0.75, ge=0, le=1, description="bm25: how much an item's popularity counts against it"
     )
-    user_power: NonNegativeFloat = Field(
+    user_power: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
         0.0, description="a user's cells are divided by their number of items to this power"
     )
-    asymmetry: float = Field(
+    asymmetry: Annotated[float, Tuned(0, 1)] = Field(
         0.5,
         ge=0,
         le=1,

@@ -1,5 +1,7 @@
 """Mult-VAE: a variational autoencoder with a multinomial likelihood (Liang et al., WWW 2018)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix
@@ -8,15 +10,24 @@ from recsys import training
 from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, Learnable
 from recsys.recommender import Recommender, RecommenderConfig
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 from recsys.warm import beginning
 
 
 class MultVAEConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
-    hidden: PositiveInt = Field(600, description="values of the layer between items and the Gaussian")
-    latent: PositiveInt = Field(200, description="dimensions of the Gaussian")
-    dropout: float = Field(0.5, ge=0, lt=1, description="share of a history hidden while training")
-    beta: NonNegativeFloat = Field(0.2, description="weight of the divergence, once it has risen")
+    hidden: Annotated[PositiveInt, Tuned(among=(200, 400, 600))] = Field(
+        600, description="values of the layer between items and the Gaussian"
+    )
+    latent: Annotated[PositiveInt, Tuned(among=(50, 100, 200))] = Field(
+        200, description="dimensions of the Gaussian"
+    )
+    dropout: Annotated[float, Tuned(0.1, 0.7)] = Field(
+        0.5, ge=0, lt=1, description="share of a history hidden while training"
+    )
+    beta: Annotated[NonNegativeFloat, Tuned(0.05, 1, log=True)] = Field(
+        0.2, description="weight of the divergence, once it has risen"
+    )
     anneal_steps: NonNegativeInt = Field(5000, description="steps over which it rises from 0")
     batch_size: PositiveInt = Field(256, description="users a step")
     clip: PositiveFloat | None = Field(None, description="gradients of a larger norm are scaled down to it")

@@ -1,18 +1,21 @@
 """Popularity: what everybody does, all-time or lately."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, PositiveFloat
 
 from profiles.schema import DAY
 from recsys.dataset import Dataset, Queries
+from recsys.decay import DAYS
 from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 
 
 class PopularityConfig(RecommenderConfig):
-    half_life_days: PositiveFloat | None = Field(
+    half_life_days: Annotated[PositiveFloat | None, DAYS] = Field(
         None, description="an interaction counts half after this many days; none: all count alike"
     )
-    window_days: PositiveFloat | None = Field(
+    window_days: Annotated[PositiveFloat | None, DAYS] = Field(
         None, description="only interactions of this many days before the fit count; none: all do"
     )
 

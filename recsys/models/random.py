@@ -20,6 +20,7 @@ class Random(Recommender):
     config_class = RandomConfig
     cost = "counting"
     config: RandomConfig
+    untuned = "whatever its seed, its order is drawn"
     state = ("scores",)
     reads_history = False
     scores: np.ndarray  # (items,) float32

@@ -1,5 +1,7 @@
 """RP3beta: a random walk of three steps, popularity discounted (Paudel et al., TiiS 2016)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix, diags
@@ -7,12 +9,19 @@ from scipy.sparse import csr_matrix, diags
 from recsys.dataset import Dataset, Queries
 from recsys.neighbours import strongest
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.space import Tuned
 
 
 class RP3BetaConfig(RecommenderConfig):
-    alpha: PositiveFloat = Field(1.0, description="power of every step's probability")
-    beta: NonNegativeFloat = Field(0.5, description="power of an item's popularity its score is divided by")
-    neighbours: PositiveInt = Field(100, description="items kept for each item")
+    alpha: Annotated[PositiveFloat, Tuned(0.3, 2)] = Field(
+        1.0, description="power of every step's probability"
+    )
+    beta: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
+        0.5, description="power of an item's popularity its score is divided by"
+    )
+    neighbours: Annotated[PositiveInt, Tuned(10, 1000, log=True)] = Field(
+        100, description="items kept for each item"
+    )
 
 
 class RP3Beta(Recommender):

@@ -1,6 +1,6 @@
 """SASRec: self-attention over the order of a history (Kang & McAuley, ICDM 2018)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
 from recsys.sequences import AttentionConfig, SequenceConfig, Sequential
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class SASRecConfig(RecommenderConfig, SequenceConfig, AttentionConfig, TrainingC
         "uniform", description="uniform, popularity, or batch: the targets of other places"
     )
     calibration: float = Field(0.75, ge=0, le=1, description="t of gBCE; 0: plain binary cross-entropy")
-    temperature: PositiveFloat | None = Field(
+    temperature: Annotated[PositiveFloat | None, Tuned(among=(None, 0.05, 0.07, 0.1, 0.15))] = Field(
         None, description="scores are cosines over this, as 0.07; none: plain products, not bound in length"
     )
 

@@ -1,5 +1,7 @@
 """Sequential EASE: a closed-form linear model of what comes after what (SLIT; Choi et al., WWW 2021)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.linalg import cho_factor, cho_solve
@@ -14,15 +16,24 @@ from recsys.recommender import (
     linear_influence,
     linear_scores,
 )
+from recsys.space import Tuned
 
 DENSE_ITEMS = 20_000  # above this the inverse takes gigabytes and minutes
 
 
 class SequentialEASEConfig(RecommenderConfig):
-    l2: PositiveFloat = Field(50.0, description="ridge penalty on every weight")
-    window: PositiveInt = Field(20, description="latest items of a history that are looked at")
-    decay: float = Field(0.8, gt=0, le=1, description="of an item's say for each place it is further back")
-    horizon: PositiveInt = Field(3, description="items after each place that are to be foretold")
+    l2: Annotated[PositiveFloat, Tuned(1, 5000, log=True)] = Field(
+        50.0, description="ridge penalty on every weight"
+    )
+    window: Annotated[PositiveInt, Tuned(1, 100, log=True)] = Field(
+        20, description="latest items of a history that are looked at"
+    )
+    decay: Annotated[float, Tuned(0.3, 1)] = Field(
+        0.8, gt=0, le=1, description="of an item's say for each place it is further back"
+    )
+    horizon: Annotated[PositiveInt, Tuned(1, 10, log=True)] = Field(
+        3, description="items after each place that are to be foretold"
+    )
 
 
 class SequentialEASE(Recommender):

@@ -1,5 +1,7 @@
 """SimpleX: cosines of mean histories and items under a contrastive loss (Mao et al., CIKM 2021)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix
@@ -9,18 +11,27 @@ from recsys.dataset import Dataset, Queries
 from recsys.held_out import HoldOutConfig, Learnable
 from recsys.recommender import Recommender, RecommenderConfig
 from recsys.sampling import Negatives, sampler
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 from recsys.vectors import summed, unit
 from recsys.warm import beginning
 
 
 class SimpleXConfig(RecommenderConfig, HoldOutConfig, TrainingConfig):
-    factors: PositiveInt = Field(64, description="length of an item's vector")
+    factors: Annotated[PositiveInt, Tuned(among=(32, 64, 128))] = Field(
+        64, description="length of an item's vector"
+    )
     negatives: PositiveInt = Field(512, description="items drawn a batch, shared by its pairs")
     negatives_from: Negatives = Field("uniform", description="uniform, or popularity")
-    margin: float = Field(0.4, ge=-1, lt=1, description="cosine above which a negative is pushed away")
-    weight: PositiveFloat = Field(150.0, description="of all negatives of a pair together")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of a user's values set to 0 while training")
+    margin: Annotated[float, Tuned(0, 0.9)] = Field(
+        0.4, ge=-1, lt=1, description="cosine above which a negative is pushed away"
+    )
+    weight: Annotated[PositiveFloat, Tuned(5, 1000, log=True)] = Field(
+        150.0, description="of all negatives of a pair together"
+    )
+    dropout: Annotated[float, Tuned(0, 0.5)] = Field(
+        0.1, ge=0, lt=1, description="share of a user's values set to 0 while training"
+    )
     weight_decay: float = Field(1e-6, ge=0, description="pull of every weight towards 0 a step")
     batch_size: PositiveInt = Field(1024, description="pairs a step")
 

@@ -1,5 +1,7 @@
 """SLIM: a sparse linear item-item model (Ning & Karypis, ICDM 2011)."""
 
+from typing import Annotated
+
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix
@@ -7,14 +9,21 @@ from scipy.sparse import csr_matrix
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
 from recsys.regression import assembled, blocks
+from recsys.space import Tuned
 
 TOLERANCE = 1e-4  # largest move of a weight at which a descent has arrived
 
 
 class SLIMConfig(RecommenderConfig):
-    l1: NonNegativeFloat = Field(1.0, description="penalty on the sum of weights: larger keeps fewer")
-    l2: PositiveFloat = Field(10.0, description="penalty on half the sum of squared weights")
-    neighbours: PositiveInt = Field(100, description="items each item may be explained by")
+    l1: Annotated[NonNegativeFloat, Tuned(0.01, 30, log=True)] = Field(
+        1.0, description="penalty on the sum of weights: larger keeps fewer"
+    )
+    l2: Annotated[PositiveFloat, Tuned(0.1, 300, log=True)] = Field(
+        10.0, description="penalty on half the sum of squared weights"
+    )
+    neighbours: Annotated[PositiveInt, Tuned(20, 500, log=True)] = Field(
+        100, description="items each item may be explained by"
+    )
     rounds: PositiveInt = Field(50, description="visits to every weight, where it has not settled before")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -9,18 +10,25 @@ from scipy.sparse import csr_matrix, diags
 
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig, linear_scores
+from recsys.space import Tuned
 
 
 class UserKNNConfig(RecommenderConfig):
-    neighbours: PositiveInt = Field(200, description="similar users asked for each query")
-    shrinkage: NonNegativeFloat = Field(0.0, description="added to the norms' product, against chance")
-    item_power: NonNegativeFloat = Field(
+    neighbours: Annotated[PositiveInt, Tuned(10, 2000, log=True)] = Field(
+        200, description="similar users asked for each query"
+    )
+    shrinkage: Annotated[NonNegativeFloat, Tuned(0, 50)] = Field(
+        0.0, description="added to the norms' product, against chance"
+    )
+    item_power: Annotated[NonNegativeFloat, Tuned(0, 1)] = Field(
         0.0, description="an item's cells are divided by its number of users to this power in similarities"
     )
-    asymmetry: float = Field(
+    asymmetry: Annotated[float, Tuned(0, 1)] = Field(
         0.5, ge=0, le=1, description="share of the norm on the side of the query: 0.5 is the cosine"
     )
-    sharpness: PositiveFloat = Field(1.0, description="power of a similarity: larger trusts the nearest more")
+    sharpness: Annotated[PositiveFloat, Tuned(0.5, 5, log=True)] = Field(
+        1.0, description="power of a similarity: larger trusts the nearest more"
+    )
 
 
 class UserKNN(Recommender):

@@ -22,7 +22,17 @@ DOWNHILL = {
 # What knows no recommender and loads no torch before a fit begins, so that nlp may take it.
 NLP_MAY_TAKE = {
     f"recsys.{name}"
-    for name in ("split", "metrics", "significance", "tuning", "plots", "ranking", "training", "optimizing")
+    for name in (
+        "split",
+        "metrics",
+        "significance",
+        "space",
+        "tuning",
+        "plots",
+        "ranking",
+        "training",
+        "optimizing",
+    )
 }
 BANNED = re.compile(r"_?(utils?|commons?|cores?|helpers?|bases?|miscs?|managers?)", re.IGNORECASE)
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "jsonpickle"}

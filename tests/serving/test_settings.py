@@ -96,7 +96,7 @@ MISTAKES = [
     (
         '+[evaluation]\nsplit = "tempral"\n',
         "line 4: evaluation.split: input should be 'temporal', 'rolling', 'leave_last_out', 'ratio', "
-        "'random', 'k_fold', 'strong', 'cold_users' or 'cold_items', not 'tempral'",
+        "'random', 'k_fold', 'strong', 'cold_users', 'cold_items' or 'given', not 'tempral'",
     ),
     (
         '+[interactions]\nweights = { VIEW = 1, "COMMENT CREATED" = -4 }\n',
@@ -313,6 +313,8 @@ EXAMPLES = {
     ("users", "path"),
     ("vectors", "path"),
     ("events", "format"),
+    ("tune", "minutes"),
+    ("tune", "memory_gb"),
 }
 
 

@@ -1,0 +1,159 @@
+"""What of a configuration is searched, read from the declarations beside the hyperparameters themselves.
+
+    l2: Annotated[PositiveFloat, Tuned(1, 10_000, log=True)] = Field(500.0, description="ridge penalty")
+    weighting: Annotated[Literal["none", "bm25"], Tuned()] = Field("none", description="of the cells")
+
+Type, bounds, default, meaning and range stand in one place; what has no `Tuned` is never searched. It knows
+no recommender: any pydantic configuration has a space.
+"""
+
+import itertools
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from profiles.schema import ContractError
+
+Value = bool | int | float | str | None
+Settings = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Marks a hyperparameter that is worth a search: from `low` to `high`, or `among` some values.
+
+    With neither, the values are those of its Literal, or yes and no.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False  # equal ratios weigh alike, not equal differences
+    among: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True)
+class Range:
+    """All numbers between two, both included; `whole`: integers only."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        return self.high - self.low + 1 if self.whole else math.inf if self.high > self.low else 1
+
+    def holding(self, value: Value) -> "Range":
+        """Return the smallest range that holds this one and a value."""
+        assert isinstance(value, int | float)
+        log = self.log and value > 0
+        return Range(min(self.low, value), max(self.high, value), log, self.whole)
+
+    def steps(self, count: int) -> list[Value]:
+        """Return about `count` values, evenly apart, the ends among them."""
+        low, high = (math.log(v) if self.log else v for v in (self.low, self.high))
+        inner = [low + (high - low) * n / max(count - 1, 1) for n in range(count)]
+        inner[-1] = high
+        values = [math.exp(v) if self.log else v for v in inner]
+        values = [min(max(v, self.low), self.high) for v in values]
+        return list(dict.fromkeys(round(v) if self.whole else v for v in values))
+
+    def __str__(self) -> str:
+        return f"{self.low:g} … {self.high:g}{' by ratios' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        return len(self.values)
+
+    def holding(self, value: Value) -> "Choice":
+        """Return these values and one more."""
+        return self if value in self.values else Choice((*self.values, value))
+
+    def steps(self, count: int) -> list[Value]:
+        """Return all values."""
+        return list(self.values)
+
+    def __str__(self) -> str:
+        return ", ".join("none" if v is None else str(v) for v in self.values)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Hyperparameters by name, each with where it is searched."""
+
+    dimensions: Mapping[str, Range | Choice]
+
+    @classmethod
+    def of(cls, config: type[BaseModel]) -> Self:
+        """Read the fields of a configuration that are marked `Tuned`, in their order."""
+        fields = config.model_fields.items()
+        return cls({name: found for name, field in fields if (found := _dimension(name, field)) is not None})
+
+    def __bool__(self) -> bool:
+        return bool(self.dimensions)
+
+    @property
+    def size(self) -> float:
+        """How many points there are."""
+        return math.prod(d.size for d in self.dimensions.values())
+
+    def only(self, names: Collection[str]) -> "Space":
+        """Return the part of some names; raises ContractError for one that is not searched."""
+        if unknown := [name for name in names if name not in self.dimensions]:
+            raise ContractError(f"{unknown[0]!r} is not searched; known are {', '.join(self.dimensions)}")
+        return Space({name: d for name, d in self.dimensions.items() if name in names})
+
+    def without(self, names: Iterable[str]) -> "Space":
+        """Return the part of all other names."""
+        left_out = set(names)
+        return Space({name: d for name, d in self.dimensions.items() if name not in left_out})
+
+    def holding(self, settings: Settings) -> "Space":
+        """Return the smallest space that holds this one and a point, of which others' names do not count."""
+        return Space({n: d.holding(settings[n]) if n in settings else d for n, d in self.dimensions.items()})
+
+    def grid(self, steps: int) -> list[dict[str, Value]]:
+        """Return all points of `steps` values of each range and all values of each choice."""
+        axes = [d.steps(steps) for d in self.dimensions.values()]
+        return [dict(zip(self.dimensions, point, strict=True)) for point in itertools.product(*axes)]
+
+    def describe(self) -> dict[str, str]:
+        """Say in words where each is searched."""
+        return {name: str(dimension) for name, dimension in self.dimensions.items()}
+
+
+def _dimension(name: str, field: FieldInfo) -> Range | Choice | None:
+    marks = [mark for mark in field.metadata if isinstance(mark, Tuned)]
+    if not marks:
+        return None
+    mark = marks[-1]
+    if mark.low is not None and mark.high is not None:
+        return Range(mark.low, mark.high, mark.log, _whole(field.annotation))
+    values = mark.among or _values(field.annotation)
+    if not values:
+        raise TypeError(f"{name}: Tuned needs low and high, or values, for {field.annotation}")
+    return Choice(values)
+
+
+def _whole(annotation: Any) -> bool:
+    return annotation is int or any(_whole(inner) for inner in get_args(annotation))
+
+
+def _values(annotation: Any) -> tuple[Value, ...]:
+    if annotation is bool:
+        return (False, True)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

@@ -1,0 +1,93 @@
+"""Spaces as they are declared: every recommender has one, or says why not, and every point of it is valid."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field, PositiveInt
+
+from profiles.schema import ContractError
+from recsys.models import RECOMMENDERS
+from recsys.space import Choice, Range, Space, Tuned
+
+every = pytest.mark.parametrize("name", sorted(RECOMMENDERS))
+
+
+class Config(BaseModel):
+    rate: Annotated[float, Tuned(0.01, 100, log=True)] = Field(1.0, gt=0)
+    size: Annotated[PositiveInt | None, Tuned(2, 8)] = 4
+    kind: Annotated[Literal["a", "b"], Tuned()] = "a"
+    whether: Annotated[bool, Tuned()] = False
+    days: Annotated[float | None, Tuned(among=(None, 7.0))] = None
+    other: int = 3
+
+
+SPACE = Space.of(Config)
+
+
+def points(space: Space, count: int) -> list[dict]:
+    """Return the corners of a space, and points drawn evenly."""
+    random = np.random.default_rng(0)
+    corners = [
+        {n: d.values[at] if isinstance(d, Choice) else d.steps(2)[at] for n, d in space.dimensions.items()}
+        for at in (0, -1)
+    ]
+    drawn = [
+        {n: (values := d.steps(9))[random.integers(len(values))] for n, d in space.dimensions.items()}
+        for _ in range(count)
+    ]
+    return corners + drawn
+
+
+@every
+def test_every_recommender_has_a_space_or_says_why_not(name):
+    kind = RECOMMENDERS[name]
+    assert bool(Space.of(kind.config_class)) != bool(kind.untuned)
+
+
+@every
+def test_every_point_of_a_space_is_a_valid_configuration(name):
+    space = Space.of(RECOMMENDERS[name].config_class)
+    for point in points(space, 100):
+        config = RECOMMENDERS[name].config_class(**point).model_dump()
+        assert {n: config[n] for n in point} == point
+
+
+@every
+def test_defaults_lie_within_their_space(name):
+    space = Space.of(RECOMMENDERS[name].config_class)
+    assert space.holding(RECOMMENDERS[name].config_class().model_dump()) == space
+
+
+def test_a_space_is_read_from_the_fields():
+    assert SPACE.dimensions == {
+        "rate": Range(0.01, 100, True, False),
+        "size": Range(2, 8, False, True),
+        "kind": Choice(("a", "b")),
+        "whether": Choice((False, True)),
+        "days": Choice((None, 7.0)),
+    }
+    assert SPACE.size == np.inf
+    assert SPACE.without(["rate"]).size == 7 * 2 * 2 * 2
+    assert SPACE.describe()["rate"] == "0.01 … 100 by ratios"
+    assert SPACE.describe()["days"] == "none, 7.0"
+
+
+def test_a_grid_holds_the_ends_and_each_point_once():
+    grid = SPACE.only(["rate", "size", "kind"]).grid(3)
+    assert sorted({p["rate"] for p in grid}) == pytest.approx([0.01, 1, 100])
+    assert sorted({p["size"] for p in grid}) == [2, 5, 8]
+    assert len(grid) == 3 * 3 * 2 == len({tuple(p.items()) for p in grid})
+    assert Range(1, 3, True, True).steps(50) == [1, 2, 3]
+
+
+def test_a_space_is_widened_by_what_it_is_to_hold():
+    wide = SPACE.holding({"rate": 500.0, "days": 3.0, "other": 9})
+    assert wide.dimensions["rate"] == Range(0.01, 500.0, True, False)
+    assert wide.dimensions["days"] == Choice((None, 7.0, 3.0))
+    assert SPACE.holding({"rate": 0.0}).dimensions["rate"] == Range(0.0, 100, False, False)
+
+
+def test_names_that_are_not_searched_are_refused():
+    with pytest.raises(ContractError, match="'other' is not searched; known are rate, size"):
+        SPACE.only(["other"])

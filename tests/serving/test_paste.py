@@ -1,0 +1,68 @@
+"""Settings put into an attune.toml: the keys asked for change, every other byte stays."""
+
+import tomllib
+
+import pytest
+
+from profiles.schema import ContractError
+from serving.paste import table, written
+
+TEXT = """\
+# my shop
+events = [{ path = "e.csv" }]
+
+[recommenders.ease]   # the old friend
+# chosen by hand
+l2 = 200        # was 500
+user_power = 0.5
+
+# about the others
+[recommenders.recent]
+type = "popularity"
+half_life_days = 14.0
+[evaluation]
+ks = [5, 10]
+"""
+
+
+def test_keys_change_in_place_and_new_ones_join_their_table():
+    after = written(TEXT, "ease", {"l2": 31.5, "neighbours": 80}, {})
+    assert after == TEXT.replace("l2 = 200 ", "l2 = 31.5 ").replace(
+        "user_power = 0.5\n", "user_power = 0.5\nneighbours = 80\n"
+    )
+
+
+def test_what_is_none_is_taken_out():
+    after = written(TEXT, "recent", {"half_life_days": None, "window_days": 7.0}, {})
+    assert after == TEXT.replace("half_life_days = 14.0", "window_days = 7.0")
+
+
+def test_a_new_source_gets_a_table_at_the_end():
+    after = written(TEXT, "als", {"factors": 32, "repeats": "log"}, {})
+    assert after == TEXT + '\n[recommenders.als]\nfactors = 32\nrepeats = "log"\n'
+
+
+def test_where_no_source_is_named_the_defaults_are_written_too():
+    bare = 'events = [{ path = "e.csv" }]  # all\n'
+    after = written(bare, "ease", {"l2": 9.0}, {"recent": {"type": "popularity"}, "ease": {}})
+    assert after.startswith(bare)
+    assert tomllib.loads(after)["recommenders"] == {"recent": {"type": "popularity"}, "ease": {"l2": 9.0}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[recommenders]\nease = { l2 = 3 }\n",
+        "recommenders.ease.l2 = 3\n",
+        '["recommenders".ease]\nl2 = """3"""\n',
+    ],
+)
+def test_what_cannot_be_edited_line_by_line_is_refused(text):
+    with pytest.raises(ContractError, match=r"no table of its own for the source, as \[recommenders.ease\]"):
+        written(text, "ease", {"l2": 9.0}, {})
+
+
+def test_a_table_reads_back():
+    settings = {"a": 1e-05, "b": True, "c": 'x"ü', "d": 3, "e": None}
+    found = tomllib.loads(table("s", settings))["recommenders"]["s"]
+    assert found == {name: value for name, value in settings.items() if value is not None}
