@@ -162,6 +162,8 @@ class Histories:
                 (len(self), items),
                 dtype=np.float32,
             )
+        elif repeats == "binary" and matrix.nnz > items:
+            matrix = matrix.T.tocsr().T.tocsr()  # counting sorts rows, in a tenth of the time
         matrix.sum_duplicates()
         if repeats == "binary":
             matrix.data[:] = 1.0

@@ -27,18 +27,12 @@ def regression(x: csr_matrix, l2: float) -> np.ndarray:
     x.sort_indices()
     items, by_item = x.shape[1], x.T.tocsr()
     gram = np.empty((items, items))
-    # float32 counts ones exactly up to 2^24, in half the room.
-    kind = np.float32 if len(by_item.indices) < 2**24 and (x.data == 1).all() else np.float64
     columns = x.indices.astype(np.uint16 if items <= 2**16 else np.uint32)
-    sides = (
-        by_item.indptr,
-        by_item.indices,
-        by_item.data.astype(kind),
-        x.indptr,
-        columns,
-        x.data.astype(kind),
-    )
-    _in_parts(lambda start, stop: _gram(*sides, gram, start, stop), items, 1)
+    ones = bool((x.data == 1).all())  # pairs are only counted then
+    own, other = (None, None) if ones else (by_item.data.astype(np.float64), x.data.astype(np.float64))
+    sides = by_item.indptr, by_item.indices, x.indptr, columns, own, other
+    kind = np.int32 if ones else np.float64
+    _in_parts(lambda start, stop: _gram(*sides, np.empty(items, kind), gram, start, stop), items, 1)
     gram[np.diag_indices(items)] += l2
     factor, failed = dpotrf(gram.T, lower=1, overwrite_a=1)  # the same memory: its upper triangle
     inverse, failed_too = dpotri(factor, lower=1, overwrite_c=1)
@@ -64,27 +58,36 @@ def _in_parts(work: Callable[[int, int], None], rows: int, step: int) -> None:
 def _gram(
     item_starts: np.ndarray,
     users: np.ndarray,
-    user_values: np.ndarray,
     starts: np.ndarray,
     items: np.ndarray,
-    values: np.ndarray,
+    item_values: np.ndarray | None,
+    values: np.ndarray | None,
+    row: np.ndarray,
     gram: np.ndarray,
     start: int,
     stop: int,
 ) -> None:
-    """Write rows start..stop-1 of X'X from the diagonal on, 0 before it; the items of a user are sorted."""
+    """Write rows start..stop-1 of X'X from the diagonal on, 0 before it; the items of a user are sorted.
+
+    X is given by item (`users`) and by user (`items`), its values in both orders, None where all are 1.
+    `row` (items,) is room.
+    """
     place = np.empty(len(starts) - 1, np.int64)  # of the item at hand among each user's
     for user in range(len(place)):
         own = items[starts[user] : starts[user + 1]]
         place[user] = starts[user] + np.searchsorted(own, start)
-    row = np.zeros(len(gram), values.dtype)
     for item in range(start, stop):
         row[:] = 0
         for p in range(item_starts[item], item_starts[item + 1]):
-            user, value = users[p], user_values[p]
-            there, held = items[place[user] : starts[user + 1]], values[place[user] : starts[user + 1]]
-            for q in range(len(there)):
-                row[there[q]] += value * held[q]
+            user = users[p]
+            there = items[place[user] : starts[user + 1]]
+            if item_values is None or values is None:
+                for q in range(len(there)):
+                    row[there[q]] += 1
+            else:
+                value, held = item_values[p], values[place[user] : starts[user + 1]]
+                for q in range(len(there)):
+                    row[there[q]] += value * held[q]
             place[user] += 1
         gram[item] = row
 

@@ -58,11 +58,9 @@ def ndcg_graded(of: Rankings, k: int) -> Array:
     In [0, 1]; `weight` is the truth's, and where it has none this is `ndcg`. Gains are linear as in
     trec_eval and ranx's ndcg, not 2^weight - 1 (Järvelin & Kekäläinen, TOIS 2002).
     """
-    user = np.repeat(np.arange(len(of.users)), np.diff(of.truth_starts))
-    falling = np.lexsort((-of.gain, user))
-    place = np.arange(len(falling)) - of.truth_starts[user]
-    near = place < k
-    best = np.bincount(user[near], of.gain[falling][near] * _discount(place[near] + 1))
+    user, place, gain = of.falling
+    near = place <= k
+    best = np.bincount(user[near], gain[near] * _discount(place[near]))
     return of.hits(k, of.gain[of.pair] * _discount(of.rank)) / np.tile(best, len(of.sources))
 
 
@@ -96,10 +94,9 @@ def auc(of: Rankings, k: int) -> Array:
     [sum_j (N - (r_j - j)) + (|truth| - h) (N - f) / 2] / (|truth| N), in [0, 1]; 0.5 for a list without
     any meaning, or where nothing is untrue (Hanley & McNeil, Radiology 1982, ties counted half).
     """
-    listed = of.total(of.judged(k))
     h = of.hits(k)
-    false = listed - h
-    untrue = np.maximum(of.context.items.n_unique() - of.truth, false)
+    false = of.listed(k) - h
+    untrue = np.maximum(of.context.catalogue_size - of.truth, false)
     above = h * untrue - of.hits(k, (of.rank - of.nth).astype(np.float64))
     below = (of.truth - h) * (untrue - false) / 2
     whole = of.truth * untrue

@@ -1,6 +1,7 @@
 """What a metric may know beside lists and truth: all of it from train."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 
@@ -20,6 +21,11 @@ class Context:
     categories: pl.DataFrame | None = None  # item_id, categories: List(String), null where unknown
     histories: pl.DataFrame | None = None  # user_id, item_id: distinct pairs, of the users asked about
     groups: pl.DataFrame | None = None  # item_id, group: whose exposure is compared; none: head and tail
+
+    @cached_property
+    def catalogue_size(self) -> int:
+        """How many different items there are."""
+        return self.items.n_unique()
 
     def labelled(self) -> pl.DataFrame:
         """Return item_id, category: one row a category of an item; ContractError without categories."""

@@ -15,7 +15,7 @@ BLEND = 0.01  # of a user's own taste, mixed into a list's so that no category i
 @per_user("completeness")
 def completeness(of: Rankings, k: int) -> Array:
     """|first k| / k, in [0, 1]: how much of the list asked for there is."""
-    return of.total(of.judged(k)) / k
+    return of.listed(k) / k
 
 
 @per_user("novelty")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.metrics.checks import refuse_lists, refuse_places, refuse_strangers, refuse_truth
+from recsys.metrics.codes import coded
 from recsys.metrics.context import Context
 from recsys.metrics.search import search
 from recsys.schema import METRICS
@@ -48,7 +49,7 @@ class Rankings:
     pair: Counts  # (hits,) row of the truth
     nth: Counts  # (hits,) how many hits the list has up to and including this one
     context: Context
-    coded: pl.Series  # the truth's items; polars forgets the codes with the last column that has them
+    coded: pl.Series  # none: polars forgets the codes with the last column that has them
 
     @classmethod
     def of(cls, recommendations: pl.DataFrame, truth: pl.DataFrame, context: Context) -> "Rankings":
@@ -71,12 +72,11 @@ class Rankings:
             refuse_strangers(lists, truth)
         numbers = {name: n for n, name in enumerate(sources)}
         source = heads["source"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
-        coded = truth["item_id"].cast(pl.Categorical(pl.Categories.random()))
-        columns = coded, lists["item_id"].cast(coded.dtype)
-        # Writable, as loops are compiled anew for arrays that are not.
-        true, items = (column.to_physical().to_numpy(writable=True) for column in columns)
+        kind = pl.Categorical(pl.Categories.random())
+        held = pl.Series([], dtype=kind)
+        true, items = (coded(frame["item_id"], kind) for frame in (truth, lists))
         size = 1 + int(max(true.max(), items.max()))
-        ranks = lists["rank"].to_numpy(writable=True)
+        ranks = lists["rank"].to_numpy(writable=True)  # loops are compiled anew for arrays that are not
         found, rank, pair, wrong = search(starts, owner_rows, items, ranks, truth_starts, true, size)
         if wrong >= 0:
             refuse_places(lists.slice(starts[wrong], starts[wrong + 1] - starts[wrong]))
@@ -87,7 +87,7 @@ class Rankings:
             gain = np.ones(len(truth))
         return cls(
             sources, users, truth_starts, true, gain, starts, items, cell, source,
-            cell[found], rank, pair, _counted(found), context, coded,
+            cell[found], rank, pair, _counted(found), context, held,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -103,6 +103,18 @@ class Rankings:
         near = self.rank <= k
         weights = None if gain is None else gain[near]
         return np.bincount(self.cell[near], weights, minlength=len(self)).astype(np.float64)
+
+    def listed(self, k: int) -> Array:
+        """Count the first `k` places of each cell's list: (cells,)."""
+        judged, lengths = self.list_cell >= 0, np.minimum(np.diff(self.starts), k)
+        return np.bincount(self.list_cell[judged], lengths[judged], minlength=len(self)).astype(np.float64)
+
+    @cached_property
+    def falling(self) -> tuple[Counts, Counts, Array]:
+        """The truth by user, then falling gain: whose a pair is, its place from 1, its gain."""
+        user = np.repeat(np.arange(len(self.users)), np.diff(self.truth_starts))
+        order = np.lexsort((-self.gain, user))
+        return user, np.arange(1, len(user) + 1) - self.truth_starts[user], self.gain[order]
 
     def near(self, k: int) -> Near:
         """Return the first `k` places of every list, those of users without truth too."""
@@ -195,24 +207,22 @@ def _in_order(frame: pl.DataFrame, key: list[str], rank: str | None = None) -> t
 
     What is in order already, as every recommender writes it, is not sorted again.
     """
-    order = key if rank is None else [*key, rank]
-    starts = _starts(frame, key)
+    changes, starts = _starts(frame, key)
     heads = frame.select(key).gather(starts[:-1])
     together = heads.n_unique() == len(heads)
-    climbs = rank is None or frame.select(
-        (pl.col(rank) > pl.col(rank).shift()).fill_null(True)
-        | pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in key)
-    ).to_series().all()  # fmt: skip
+    climbs = rank is None or bool(((frame[rank] > frame[rank].shift()).fill_null(True) | changes).all())
     if together and climbs and (rank is not None or heads[key[0]].is_sorted()):
         return frame, starts
-    frame = frame.sort(order, maintain_order=True)
-    return frame, _starts(frame, key)
+    frame = frame.sort(key if rank is None else [*key, rank], maintain_order=True)
+    return frame, _starts(frame, key)[1]
 
 
-def _starts(frame: pl.DataFrame, key: list[str]) -> Counts:
-    changes = pl.any_horizontal((pl.col(name) != pl.col(name).shift()).fill_null(True) for name in key)
-    heads = frame.select(changes.arg_true()).to_series().cast(pl.Int64).to_numpy()
-    return np.append(heads, len(frame))
+def _starts(frame: pl.DataFrame, key: list[str]) -> tuple[pl.Series, Counts]:
+    """Return which rows have another key than the one before, and where these are, with the end."""
+    changes = frame.select(
+        pl.any_horizontal((pl.col(name) != pl.col(name).shift()).fill_null(True) for name in key)
+    ).to_series()
+    return changes, np.append(changes.arg_true().cast(pl.Int64).to_numpy(), len(frame))
 
 
 def _counted(groups: Counts) -> Counts:

@@ -154,6 +154,14 @@ def test_sparse_ease_is_a_ridge_on_what_an_item_meets_most(neighbours, l2, power
     assert np.isnan(scores[:, 11:]).all()
 
 
+def test_dense_ease_of_ones_is_the_closed_form(lopsided):
+    """Where every cell is 1 pairs are counted, and nothing is multiplied."""
+    x = (lopsided.train.matrix("sum").toarray() > 0).astype(float)
+    weights = EASE(EASEConfig(l2=3.0)).fit(lopsided.train).weights
+    p = np.linalg.inv(x.T @ x + 3.0 * np.eye(14))
+    np.testing.assert_allclose(weights[:, :11], (np.eye(14) - p / np.diag(p))[:, :11], rtol=1e-4, atol=1e-6)
+
+
 def test_sparse_ease_of_all_neighbours_is_nearly_the_dense_one(crowd, monkeypatch):
     """Items that never meet have a small weight in the closed form and none in the sparse one."""
     dense = EASE(EASEConfig(l2=50)).fit(crowd.train)
