@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nlp.encoder import EncoderConfig
-from nlp.finetune import TuningConfig
+from nlp.finetune import TuningConfig as FinetuneConfig
 from nlp.pairs import PairsConfig
 from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
@@ -156,7 +156,7 @@ class Settings(BaseModel):
     profiles: FeaturesConfig = FeaturesConfig()
     text: TextConfig = TextConfig()
     pairs: PairsConfig = PairsConfig()
-    finetune: TuningConfig = TuningConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     recommenders: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict(DEFAULT_RECOMMENDERS), min_length=1, description="sources of the blend"
     )
