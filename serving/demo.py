@@ -43,6 +43,14 @@ reference = "sample/oracle.parquet"
 """
 
 
+def sample(folder: str | Path, users: int = 600, items: int = 300, events: int = 30_000) -> "Workspace":
+    """Return a workspace of the sample shop, nothing run in it yet; the same sizes give the same shop."""
+    from serving.workspace import Workspace
+
+    config = WorldConfig(users=users, items=items, events=events)
+    return Workspace(folder, write_sample(Path(folder), quiet=True, config=config))
+
+
 def write_sample(workspace: Path, quiet: bool = False, config: WorldConfig | None = None) -> Path:
     """Write the sample's files and its attune.toml into a workspace and return the configuration's path."""
     folder = workspace / "sample"

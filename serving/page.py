@@ -93,7 +93,7 @@ def _section(name: str, figure: Figure) -> str:
 
 def _drawn(figure: Figure) -> str:
     """Return the chart as an image with its text in place of the names SVG needs outside of HTML."""
-    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg(figure.chart))
+    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg(figure.draw()))
     label = f'<svg role="img" aria-label="{escape(figure.alt)}"'
     return f"<figure>{drawn.replace('<svg', label, 1)}</figure>"
 
