@@ -40,6 +40,7 @@ l2 = 200
 
 [evaluation]
 reference = "sample/oracle.parquet"
+slices = ["attribute_age_band"]
 """
 
 
@@ -97,6 +98,7 @@ def show(workspace: "Workspace") -> None:
     steps = {
         f"{attune} serve --workspace {workspace.folder} --port 8000": "answers over HTTP",
         f"{attune} show user {active[0]} --workspace {workspace.folder}": "one user, and why",
+        f"{attune} report --workspace {workspace.folder}": "the evaluation as a page, with charts",
         f"{attune} init": "a configuration for your own data",
     }
     width = max(map(len, steps))

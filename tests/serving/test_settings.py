@@ -313,6 +313,7 @@ EXAMPLES = {
     ("users", "path"),
     ("vectors", "path"),
     ("events", "format"),
+    ("evaluation", "slices"),
 }
 
 
