@@ -12,6 +12,8 @@ from typing import Any
 import polars as pl
 
 from profiles import manifest, memory, versions
+from profiles.charts import Chart, activity
+from profiles.display import Displayed, table
 from profiles.features import FeaturesConfig, history_build
 from profiles.features.context import Context
 from profiles.features.context import load as load_context
@@ -37,7 +39,7 @@ def nothing(_: str, __: int) -> AbstractContextManager[Callable[[int], None]]:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Displayed):
     """The frames of one moment, read when they are asked for."""
 
     folder: Path
@@ -69,6 +71,18 @@ class Snapshot:
         if name in LOG:
             return log_frame(self.folder, name)
         return pl.read_parquet(self.folder / f"{name}.parquet")
+
+    def to_polars(self, name: str = "events") -> pl.DataFrame:
+        """Return one of FRAMES."""
+        return self.frame(name)
+
+    def plot(self) -> Chart:
+        """Draw the events by day and type."""
+        return activity(self.frame("events"))
+
+    def _repr_html_(self) -> str:
+        facts = {"as of": self.as_of, **self.about["counts"], "event types": self.about["event_types"]}
+        return table(["", "snapshot"], facts.items(), f"Snapshot {self.name}")
 
     @cached_property
     def history(self) -> History:

@@ -7,12 +7,14 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 
+from profiles.charts import Chart
+from profiles.display import Displayed
 from profiles.schema import ContractError
 from recsys.significance import BLOCK, Array, Difference, Labels, aligned, by_cluster, paired
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Displayed):
     """Source a against b by one metric at one k, over the same users."""
 
     a: float  # means
@@ -24,6 +26,22 @@ class Comparison:
     users: int
     better: int  # users for whom a is above b
     worse: int
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the one row a, b, mean, low, high, p, effect, detectable, users, better, worse."""
+        gain = self.difference
+        told = {"mean": gain.mean, "low": gain.low, "high": gain.high}
+        rest = {
+            name: getattr(self, name) for name in ("p", "effect", "detectable", "users", "better", "worse")
+        }
+        return pl.DataFrame([{"a": self.a, "b": self.b, **told, **rest}])
+
+    def plot(self) -> Chart:
+        """Draw the difference with its interval."""
+        from recsys.plots import difference
+
+        shown = self.to_polars().select(pl.lit("").alias("label"), "mean", "low", "high")
+        return difference(shown, "difference of means, a - b")
 
 
 def judge(

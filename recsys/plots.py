@@ -161,6 +161,17 @@ def parts(frame: pl.DataFrame, title: str) -> Chart:
     return styled(chart)
 
 
+def bars(frame: pl.DataFrame, title: str) -> Chart:
+    """Draw label, value as bars, the largest first."""
+    alt = drawing()
+    rows = frame.sort("value", descending=True, maintain_order=True)
+    base = alt.Chart(_data(alt, rows)).mark_bar(color=BLUE)
+    chart = base.encode(
+        alt.X("value:Q", title=title), alt.Y("label:N", sort=rows["label"].to_list(), title=None)
+    )
+    return styled(chart.properties(width=WIDTH, height=alt.Step(STEP)))
+
+
 def difference(table: pl.DataFrame, title: str) -> Chart:
     """Draw label, mean, low, high of differences as points with intervals around a line at 0."""
     alt = drawing()

@@ -46,7 +46,7 @@ def compared(
     names = metrics["metric"].unique().sort().to_list()
     depths = metrics["k"].unique().sort().to_list()
     first, usual = headline(names, depths)
-    metric, k = metric or first, k or usual
+    metric, k = metric or first, usual if k is None else k
     if metric not in names:
         raise ContractError(f"metric {metric!r} was not evaluated per user{nearest(metric, names)}")
     if k not in depths:

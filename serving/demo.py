@@ -40,7 +40,16 @@ l2 = 200
 
 [evaluation]
 reference = "sample/oracle.parquet"
+slices = ["attribute_age_band"]
 """
+
+
+def sample(folder: str | Path, users: int = 600, items: int = 300, events: int = 30_000) -> "Workspace":
+    """Return a workspace of the sample shop, nothing run in it yet; the same sizes give the same shop."""
+    from serving.workspace import Workspace
+
+    config = WorldConfig(users=users, items=items, events=events)
+    return Workspace(folder, write_sample(Path(folder), quiet=True, config=config))
 
 
 def write_sample(workspace: Path, quiet: bool = False, config: WorldConfig | None = None) -> Path:
@@ -89,6 +98,7 @@ def show(workspace: "Workspace") -> None:
     steps = {
         f"{attune} serve --workspace {workspace.folder} --port 8000": "answers over HTTP",
         f"{attune} show user {active[0]} --workspace {workspace.folder}": "one user, and why",
+        f"{attune} report --workspace {workspace.folder}": "the evaluation as a page, with charts",
         f"{attune} init": "a configuration for your own data",
     }
     width = max(map(len, steps))

@@ -51,12 +51,8 @@ def labels(profiles: pl.DataFrame, columns: Sequence[str]) -> Labels:
     for column in columns:
         if column not in profiles.columns:
             owned = f"attribute_{column}"  # what a source of users brought under this name
-            known = (
-                f"; did you mean {owned!r}?"
-                if owned in profiles.columns
-                else nearest(column, profiles.columns)
-            )
-            raise ContractError(f"evaluation: slices: {column!r} is no column of the user profiles{known}")
+            near = nearest(owned if owned in profiles.columns else column, profiles.columns)
+            raise ContractError(f"evaluation: slices: {column!r} is no column of the user profiles{near}")
     return {c: slices.without_rare(slices.by_column(profiles, c)) for c in columns}
 
 

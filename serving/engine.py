@@ -122,7 +122,7 @@ class Engine:
         """
         queries = self.queries([past])
         degraded = []
-        words = self._words.query(query_text) if query_text and self._reads_text else None
+        words = self._asked(query_text)
         if query_text and words is None:
             degraded.append("query_text_ignored")
         silent = queries.vectors is None or np.isnan(queries.vectors).all()
@@ -239,13 +239,31 @@ class Engine:
         past = self.past(user_id, at or datetime.now(UTC))
         return behind(past.events, past.at, self._context, self._features, self._interactions)
 
-    def recommendations(self, users: Sequence[str], k: int, as_of: datetime | None = None) -> pl.DataFrame:
-        """Return RECOMMENDATIONS with a title column for several users, from the live log."""
+    def recommendations(
+        self, users: Sequence[str], k: int, as_of: datetime | None = None, query_text: str | None = None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return RECOMMENDATIONS with titles and their CONTRIBUTIONS for several users, from the live log."""
         at = as_of or datetime.now(UTC)
         queries = self.queries([self.past(user, at) for user in users])
-        frame, _ = self.release.recommend(queries, k).frames(queries.ids, self.release.catalogue.items)
+        blended = self.release.recommend(queries, k, words=self._asked(query_text))
+        frame, parts = blended.frames(queries.ids, self.release.catalogue.items)
         titles = self.release.catalogue.attributes.select("item_id", "title")
-        return frame.join(titles, on="item_id", how="left", maintain_order="left")
+        return frame.join(titles, on="item_id", how="left", maintain_order="left"), parts
+
+    def _asked(self, text: str | None) -> np.ndarray | None:
+        return self._words.query(text) if text and self._reads_text else None
+
+    def reasons(
+        self, user: str, k: int, as_of: datetime | None = None, query_text: str | None = None
+    ) -> pl.DataFrame:
+        """Return user_id, item_id, why for a user's list: the reasons of each item, the strongest first."""
+        queries = self.queries([self.past(user, as_of or datetime.now(UTC))])
+        blended = self.release.recommend(queries, k, words=self._asked(query_text))
+        told = reasons(self.release, queries, blended)
+        ids = self.release.catalogue.items.take(blended.ranked.rows[0][: len(told)])
+        why = ["; ".join(reason["text"] for reason in of) for of in told]
+        types = {"user_id": pl.String, "item_id": pl.String, "why": pl.String}
+        return pl.DataFrame({"user_id": [user] * len(ids), "item_id": ids, "why": why}, schema=types)
 
 
 def exposures(answer: dict[str, Any], user_id: str, at: datetime) -> pl.DataFrame:

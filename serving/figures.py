@@ -1,7 +1,8 @@
 """The figures of a report: each a chart, what it says in words, and the table with its numbers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -42,7 +43,7 @@ class Figure:
     title: str
     words: str  # how to read it
     alt: str  # what one would see
-    chart: Chart
+    draw: Callable[[], Chart]
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
     folded: bool = True  # whether the table is shown on demand only
@@ -99,8 +100,8 @@ def _ranking(found: Mapping[str, Any], what: str) -> Figure:
         "interval; one that excludes 0 is marked *. Weight: in the blend."
     )
     head = ["source", what, "95 % interval", f"against {best}", *(f"{m}@{k}" for m in others), "weight"]
-    chart = plots.ranking(lead, what, found["reference"])
-    return Figure("Which source is right", words, _extremes(lead, what), chart, head, rows, False)
+    draw = partial(plots.ranking, lead, what, found["reference"])
+    return Figure("Which source is right", words, _extremes(lead, what), draw, head, rows, False)
 
 
 def _behind(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
@@ -134,7 +135,7 @@ def _trade_offs(found: Mapping[str, Any], what: str) -> Iterator[tuple[str, Figu
                 f"Accuracy against {metric.replace('_', ' ')}",
                 f"{name}: {meaning}. Up and to the right is better on both counts.",
                 _extremes(points.select("source", mean="x"), name),
-                plots.trade_off(points, name, what, reference=found["reference"]),
+                partial(plots.trade_off, points, name, what, reference=found["reference"]),
                 ["source", what, name],
                 rows,
             ),
@@ -157,7 +158,7 @@ def _costs(found: Mapping[str, Any], costs: pl.DataFrame, what: str) -> Iterator
                 f"Accuracy against {title}",
                 f"{how} Up and to the left is better; each line is ten times as much as the one before.",
                 _extremes(told.select("source", mean="x").drop_nulls(), title),
-                plots.trade_off(told, title, what, log=True),
+                partial(plots.trade_off, told, title, what, log=True),
                 ["source", what, title],
                 rows,
             ),
@@ -187,7 +188,7 @@ def _slices(found: Mapping[str, Any], what: str) -> Iterator[tuple[str, Figure]]
                 title.get(str(by), f"For whom: by {by}"),
                 f"{what} by slice. {words}",
                 f"{what} of the blend, {alt}",
-                plots.slice_bars(drawn, what, reference),
+                partial(plots.slice_bars, drawn, what, reference),
                 ["slice", "source", "users", what, "95 % interval"],
                 [[cut, s, users, _number(mean), _span(*ends)] for cut, s, users, mean, *ends in shown],
             ),
@@ -205,7 +206,7 @@ def _popularity(found: Mapping[str, Any]) -> Figure:
         "Items by how many users had them before the cut: the top 1 % of the items, the next 4 %, and so on; "
         "new items nobody had. The last row is what users went on to choose.",
         "; ".join(f"{row[0]}: {row[1]} of the places go to the top 1 %" for row in rows),
-        plots.popularity(table, names),
+        partial(plots.popularity, table, names),
         ["source", *BANDS],
         rows,
     )
@@ -221,7 +222,7 @@ def _overlap(found: Mapping[str, Any]) -> Figure:
         "Sources that are right and unlike the others are worth blending.",
         f"most alike are {most['a']} and {most['b']}, {most['rbo']:.2f}; "
         f"least {least['a']} and {least['b']}, {least['rbo']:.2f}",
-        plots.overlap(table, order(found)),
+        partial(plots.overlap, table, order(found)),
         ["source", "other", "rbo", "users"],
         [[a, b, f"{rbo:.2f}", users] for a, b, rbo, users in pairs.iter_rows()],
     )
@@ -235,7 +236,7 @@ def _curves(found: Mapping[str, Any]) -> Figure:
         "Mean loss of every epoch, and where part of train was held out to stop by, the NDCG@10 on it. "
         "A loss still falling at the end asks for more epochs.",
         "; ".join(f"{s}: {n} epochs, loss {loss:.4f} at the end" for s, n, loss in last.iter_rows()),
-        plots.curves(table),
+        partial(plots.curves, table),
         ["source", "epoch", "loss", "validation"],
         [[s, e, _number(loss), _number(value)] for s, e, loss, value in table.iter_rows()],
     )

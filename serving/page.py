@@ -82,7 +82,7 @@ def _head(found: Mapping[str, Any]) -> str:
 
 def _section(name: str, figure: Figure) -> str:
     numbers = [name for name in figure.head[1:] if name not in ("source", "other")]
-    rows = f'<div class="scroll">{table(figure.head, figure.rows, numbers=numbers)}</div>'
+    rows = f'<div class="scroll" tabindex="0">{table(figure.head, figure.rows, numbers=numbers)}</div>'
     if figure.folded:
         rows = f"<details><summary>The numbers</summary>{rows}</details>"
     return (
@@ -93,7 +93,7 @@ def _section(name: str, figure: Figure) -> str:
 
 def _drawn(figure: Figure) -> str:
     """Return the chart as an image with its text in place of the names SVG needs outside of HTML."""
-    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg(figure.chart))
+    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg(figure.draw()))
     label = f'<svg role="img" aria-label="{escape(figure.alt)}"'
     return f"<figure>{drawn.replace('<svg', label, 1)}</figure>"
 
@@ -131,4 +131,4 @@ def _user(user: str, of: pl.DataFrame, shown: Sequence[str], titles: Mapping[str
     kind = str(of["slice"][0])
     caption = f"{kind}: {WHO[kind]}"
     drawn = table(["", *columns], rows, caption, marked=hits)
-    return f'<h3>{escape(user)}</h3><div class="scroll lists">{drawn}</div>'
+    return f'<h3>{escape(user)}</h3><div class="scroll lists" tabindex="0">{drawn}</div>'

@@ -24,6 +24,8 @@ import numpy as np
 import polars as pl
 
 from profiles import manifest
+from profiles.charts import Chart
+from profiles.display import Displayed
 from profiles.schema import ITEMS, ContractError
 from recsys import models
 from recsys.dataset import Catalogue, Histories, Queries, Vocabulary
@@ -35,7 +37,7 @@ LIBRARIES = ("implicit", "numpy", "polars", "scipy", "torch", "transformers")
 
 
 @dataclass(frozen=True)
-class Release:
+class Release(Displayed):
     """Fitted sources and how they blend: the one path of batch, API and evaluation."""
 
     name: str
@@ -45,6 +47,20 @@ class Release:
     weights: Mapping[str, float]
     blend: BlendConfig
     context: Path | None = None  # what profiles are compared with (features.context), copied when published
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return source, recommender and weight: 0 for one that only fills lists or reads words."""
+        rows = [(n, type(r).__name__, self.weights.get(n, 0.0)) for n, r in self.recommenders.items()]
+        return pl.DataFrame(rows, schema=["source", "recommender", "weight"], orient="row")
+
+    def plot(self) -> Chart:
+        """Draw the weights of the sources."""
+        from recsys.plots import bars
+
+        return bars(self.to_polars().select(label="source", value="weight"), "weight in the blend")
+
+    def _caption(self) -> str:
+        return f"Release {self.name}, as of {self.about['as_of'][:16].replace('T', ' ')}"
 
     def rankings(
         self,

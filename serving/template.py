@@ -87,6 +87,7 @@ half_life_days = 7
 # quantile = 0.9               # temporal: the first 90 % of the interactions are learned from; or date = …
 # target = "all"               # temporal: of what follows all counts, or the first, last, random, successive
 # repeat_consumption = false   # true: what was seen may be recommended again
+# slices = ["spending_band"]   # columns of the user profiles by which `attune report` tells users apart
 
 [train]
 # warm = false                 # true: go on from the release before, for new events at a fraction of a fit

@@ -1,5 +1,6 @@
 """The words of users and requests as vectors, encoded at most once and only when something needs them."""
 
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
@@ -24,6 +25,7 @@ class Words:
     @cached_property
     def encoder(self) -> TextEncoder:
         """The encoder; building it loads no torch, encoding does."""
+        warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, in notebooks; we draw no such bar
         return TextEncoder(self.config)
 
     @cached_property

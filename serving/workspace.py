@@ -13,11 +13,12 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -32,6 +33,9 @@ from serving.settings import Settings, TextConfig
 from serving.settings import check as check_settings
 from serving.settings import load as load_settings
 from serving.words import Words
+
+if TYPE_CHECKING:
+    from serving.notebook import Evaluation, Lists, Profile, Verdict
 
 # How files and folders are called until they are whole (profiles.manifest, serving.batch).
 UNFINISHED = (
@@ -178,25 +182,76 @@ class Workspace:
         frame.write_parquet(content)
         manifest.write_atomically(self.folder / f"{name}.parquet", content.getvalue())
 
-    def recommend(self, users: Sequence[str], k: int = 10, as_of: datetime | None = None) -> pl.DataFrame:
-        """Return RECOMMENDATIONS with titles for some users, from what the log says of them by now."""
-        from serving.engine import Engine
+    def run(self, *stages: str) -> "Workspace":
+        """Run stages, or all; what is up to date is skipped. Returns the workspace."""
+        from serving.pipeline import STAGES, Pipeline
 
-        return Engine(self, self.release).recommendations(users, k, as_of)
+        Pipeline(self).run(stages or STAGES)
+        self.__dict__.pop("release", None)  # there may be a newer one
+        return self
 
-    def evaluate(self) -> pl.DataFrame:
-        """Return the evaluation's table (source, metric, k, mean, low, high, users), running it if needed."""
+    def check(self) -> pl.DataFrame:
+        """Return what the checks say of the log: check, level, message, advice."""
         from serving.pipeline import Pipeline
 
-        Pipeline(self).run(("build", "evaluate"))
-        results = json.loads((self.folder / "evaluation.json").read_bytes())["results"]
-        return pl.DataFrame(results, infer_schema_length=None)
+        return pl.DataFrame([asdict(f) for f in Pipeline(self).findings()], infer_schema_length=None)
 
-    def profile(self, user_id: str) -> dict[str, Any]:
+    def recommend(
+        self,
+        users: str | Sequence[str],
+        k: int = 10,
+        as_of: datetime | None = None,
+        text: str | None = None,
+        explain: bool = False,
+    ) -> "Lists":
+        """Return lists with titles for some users, from what the log says of them by now.
+
+        `text` is what is asked for in words; with `explain` each item says why it is there. Raises
+        ContractError for a list of nothing or for nobody.
+        """
+        from serving.engine import Engine
+        from serving.notebook import Lists
+
+        users = [users] if isinstance(users, str) else users
+        if k < 1:
+            raise ContractError(f"k is the length of a list, so at least 1, not {k}")
+        if not len(users):
+            raise ContractError(
+                "lists are for somebody: name a user; an unknown id gets what a new user would"
+            )
+        engine = Engine(self, self.release)
+        frame, parts = engine.recommendations(users, k, as_of, text)
+        if explain:
+            why = pl.concat([engine.reasons(user, k, as_of, text) for user in users])
+            frame = frame.join(why, on=["user_id", "item_id"], how="left", maintain_order="left")
+        return Lists(frame, parts)
+
+    def evaluate(self) -> "Evaluation":
+        """Return what the evaluation found, running it if needed."""
+        from serving.notebook import Evaluation
+
+        self.run("build", "evaluate")
+        return Evaluation.read(self)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the last evaluation's page and charts, as `attune report`; returns the page."""
+        from serving.write_report import write
+
+        return write(self, None if out is None else Path(out))[0]
+
+    def compare(self, a: str, b: str, metric: str | None = None, k: int | None = None) -> "Verdict":
+        """Return which of two evaluated sources is better, as `attune compare`."""
+        from serving.compare import compare
+        from serving.notebook import Verdict
+
+        return Verdict(compare(self, a, b, metric, k))
+
+    def profile(self, user_id: str) -> "Profile":
         """Return what the log says of one user by now."""
         from serving.engine import Engine
+        from serving.notebook import Profile
 
-        return Engine(self, self.release).profile(user_id)
+        return Profile(Engine(self, self.release).profile(user_id))
 
 
 def settings_file(folder: Path, config: Path | None = None) -> Path | None:

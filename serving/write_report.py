@@ -35,7 +35,7 @@ def write(workspace: Workspace, out: Path | None = None) -> list[Path]:
         items = workspace.snapshot.frame("items").select("item_id", "title").drop_nulls()
         files = {PAGE: page(found, drawn, examples, dict(items.iter_rows())).encode()}
         for name, figure in drawn.items():
-            files[f"{name}.png"] = png(figure.chart.properties(title=figure.title))
+            files[f"{name}.png"] = png(figure.draw().properties(title=figure.title))
         place = workspace.folder / PLACE if out is None else out
         if out is None:
             shutil.rmtree(place, ignore_errors=True)  # figures of an earlier one

@@ -111,7 +111,7 @@ def test_the_door_for_notebooks_is_open():
     import serving
 
     assert serving.Workspace is Workspace
-    assert serving.__all__ == ["Workspace"]
+    assert serving.__all__ == ["Workspace", "sample"]
     with pytest.raises(AttributeError, match="no attribute 'Worksapce'"):
         _ = serving.Worksapce
     done = subprocess.run([sys.executable, "-c", "from serving import *; Workspace"], cwd=ROOT, check=False)

@@ -91,6 +91,7 @@ def test_one_user_says_nothing(evaluated):
         (("ease", "ease", None, None), "'ease' is compared with itself; there are ease, popularity, random"),
         (("ease", "random", "ndgc", None), "metric 'ndgc' was not evaluated per user; did you mean 'ndcg'"),
         (("ease", "random", None, 7), "k = 7 was not evaluated; there are 10"),
+        (("ease", "random", None, 0), "k = 0 was not evaluated; there are 10"),
     ],
 )
 def test_what_was_not_evaluated_is_refused(workspace, asked, told):

@@ -223,7 +223,7 @@ def test_all_at_once_is_one_by_one(variant: Variant) -> None:
     """The door of notebooks gives the batch lists as well."""
     workspace = variant("all")
     users = workspace.snapshot.frame("user_profiles")["user_id"].to_list()
-    found = Workspace(workspace.folder).recommend(users, 20, workspace.snapshot.as_of)
+    found = Workspace(workspace.folder).recommend(users, 20, workspace.snapshot.as_of).to_polars()
     kept = workspace.read("recommendations")
     assert found.select("user_id", "item_id", "rank").equals(kept.select("user_id", "item_id", "rank"))
     titles = dict(workspace.snapshot.frame("items").select("item_id", "title").iter_rows())

@@ -412,7 +412,7 @@ def test_every_protocol_is_evaluated_and_says_whether_it_leaks(shop, tmp_path, e
 
 
 def test_notebooks_read_the_same_table(config):
-    table = Workspace(config.parent / "workspace").evaluate()
+    table = Workspace(config.parent / "workspace").evaluate().to_polars()
     assert table.columns[:7] == ["source", "metric", "k", "mean", "low", "high", "users"]
     assert len(table) == 6 * 8 * 3
 

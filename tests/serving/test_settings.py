@@ -315,6 +315,7 @@ EXAMPLES = {
     ("events", "format"),
     ("tune", "minutes"),
     ("tune", "memory_gb"),
+    ("evaluation", "slices"),
 }
 
 
