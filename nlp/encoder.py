@@ -49,6 +49,9 @@ class EncoderConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="of the products: auto is bfloat16 where the processor has it"
     )
+    runtime: Literal["torch", "onnx"] = Field(
+        default="torch", description="what runs the model; onnx: model.onnx of a folder `attune onnx` wrote"
+    )
     batch_tokens: int = Field(
         default=1024, ge=1, description="tokens in one forward pass, padding included; a GPU wants more"
     )
@@ -102,7 +105,7 @@ class TextEncoder:
         self.folder = place if isinstance(place, Path) else folder.download(place)
         facts = folder.facts(self.folder)
         self.recipe = _recipe(self.folder, self.config)
-        self.dimension = _dimension(self.folder, self.config, self.recipe, facts["hidden_size"])
+        self.dimension = dimension_of(self.folder, self.config, self.recipe, facts["hidden_size"])
         self.max_tokens = min(self.config.max_tokens, facts.get("max_position_embeddings", 512))
         precision = self.config.precision
         self.half = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast())
@@ -188,7 +191,8 @@ def _recipe(place: Path, config: EncoderConfig) -> Recipe:
     return recipe.model_copy(update={"pooling": config.pooling}) if config.pooling else recipe
 
 
-def _dimension(place: Path, config: EncoderConfig, recipe: Recipe, width: int) -> int:
+def dimension_of(place: Path, config: EncoderConfig, recipe: Recipe, width: int) -> int:
+    """Return how many values a vector has; ContractError where it cannot be cut to those asked for."""
     whole = recipe.projection or width
     wanted = config.dimension or whole
     if wanted > whole:

@@ -37,6 +37,10 @@ class TextNetwork(nn.Module):
         """Return (texts, d) vectors, not of length one yet, of (texts, tokens) ids; `mask`: 1 where real."""
         full = bool(mask.all())  # attention without a mask is faster
         states = self.body(input_ids=ids, attention_mask=None if full else mask).last_hidden_state
+        return self.pool(states, mask)
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Return the (texts, d) vectors of (texts, tokens, width) states."""
         pooled = self._pooled(states, mask)
         return self.projection(pooled) if self.recipe.projection else pooled
 
@@ -100,6 +104,12 @@ def begin(folder: Path, recipe: Recipe) -> tuple[Any, TextNetwork]:
         if name.startswith("pooler."):  # BERT's own, which is not used
             parameter.requires_grad_(False)
     return tokenizer, network
+
+
+def eager(network: TextNetwork) -> TextNetwork:
+    """Let the body attend by plain products, which ONNX has; changes the network given."""
+    network.body.set_attn_implementation("eager")
+    return network
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The commands that train text encoders."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -36,6 +38,20 @@ def finetune(
         print(f'{tuned.folder} is written; to read texts with it:\n\n[text]\nmodel = "{tuned.folder}"')  # noqa: T201
 
 
+def onnx(
+    model: Annotated[str, typer.Argument(metavar="FOLDER", help="folder of a text encoder")],
+    place: Annotated[Path, typer.Argument(metavar="NEW", help="folder to write, not there yet")],
+    quiet: Quiet = False,
+) -> None:
+    """Write an encoder that a server runs without torch: [text] model = NEW, runtime = "onnx"."""
+    from nlp.onnx import export
+
+    export(model, place)
+    if not quiet:
+        print(f'[text]\nmodel = "{place}"\nruntime = "onnx"')  # noqa: T201
+
+
 def add_finetune(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(finetune)
+    app.command()(onnx)

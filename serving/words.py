@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from nlp.embed import EmbeddingCache, embed, user_vectors
-from nlp.encoder import TextEncoder
+from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
+from nlp.onnx import open_encoder
 from profiles.texts import text_hash
 from serving.settings import TextConfig
 
@@ -23,10 +23,10 @@ class Words:
         self.path = cache
 
     @cached_property
-    def encoder(self) -> TextEncoder:
-        """The encoder; building it loads no torch, encoding does."""
+    def encoder(self) -> Encodes:
+        """The encoder; building it loads no torch, encoding does, unless it runs by ONNX."""
         warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, in notebooks; we draw no such bar
-        return TextEncoder(self.config)
+        return open_encoder(self.config)
 
     @cached_property
     def cache(self) -> EmbeddingCache:
