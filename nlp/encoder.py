@@ -164,6 +164,8 @@ class TextEncoder:
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Return the token ids of each text, marks included, at most `max_tokens`; broken surrogates become ?."""
+    if not texts:
+        return []
     read: list[list[int]] = tokenizer(
         [text.encode("utf-8", "replace").decode() for text in texts],
         truncation=True,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as loud
 
-from nlp.folder import HEAD, RECIPE, WEIGHTS, Recipe
+from nlp.folder import HEAD, RECIPE, WEIGHTS, Recipe, recipe_of
 from profiles.schema import ContractError
 
 SAFE = {"local_files_only": True, "trust_remote_code": False}
@@ -43,11 +43,12 @@ class TextNetwork(nn.Module):
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         if self.recipe.pooling == "cls":
             return states[:, 0]
-        weights = mask.to(states.dtype)  # (texts, tokens)
+        weights = mask.float()  # (texts, tokens); a mean of bfloat16 is taken in float32
         if self.recipe.pooling == "attention":
-            logits = self.attention(states).squeeze(-1)
+            logits = self.attention(states).squeeze(-1).float()
             weights = logits.masked_fill(mask == 0, -torch.inf).softmax(1)
-        return (states * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+        mean = (states.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+        return mean.to(states.dtype) if self.recipe.projection else mean
 
     def head(self) -> dict[str, Tensor]:
         """Return the weights over the body by name."""
@@ -84,6 +85,21 @@ def load(folder: Path, recipe: Recipe, dtype: torch.dtype = torch.float32) -> tu
         except (OSError, KeyError, RuntimeError, SafetensorError) as error:
             raise ContractError(f"{folder}/{HEAD}: the weights over the model do not load: {error}") from None
     return tokenizer, network.to(dtype).eval()
+
+
+def begin(folder: Path, recipe: Recipe) -> tuple[Any, TextNetwork]:
+    """Return tokenizer and network to go on learning from; what of the head the folder lacks begins anew."""
+    kept = recipe_of(folder)
+    tokenizer, loaded = load(folder, kept)
+    network = TextNetwork(loaded.body, recipe)
+    known = {
+        n: v for n, v in loaded.head().items() if n in network.head() and v.shape == network.head()[n].shape
+    }
+    network.load_state_dict(known, strict=False)
+    for name, parameter in network.body.named_parameters():
+        if name.startswith("pooler."):  # BERT's own, which is not used
+            parameter.requires_grad_(False)
+    return tokenizer, network
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import typer
 
 from profiles import threads
 from serving.cli_classify import add_classify
+from serving.cli_finetune import add_finetune
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
     AsJson,
@@ -318,6 +319,7 @@ def show_item(
 
 add_upkeep(app)
 add_classify(app)
+add_finetune(app)
 
 
 if __name__ == "__main__":

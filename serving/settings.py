@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nlp.encoder import EncoderConfig
+from nlp.finetune import TuningConfig
+from nlp.pairs import PairsConfig
 from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import ContractError
@@ -143,6 +145,8 @@ class Settings(BaseModel):
     interactions: InteractionsConfig = InteractionsConfig()
     profiles: FeaturesConfig = FeaturesConfig()
     text: TextConfig = TextConfig()
+    pairs: PairsConfig = PairsConfig()
+    finetune: TuningConfig = TuningConfig()
     recommenders: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict(DEFAULT_RECOMMENDERS), min_length=1, description="sources of the blend"
     )

@@ -59,6 +59,14 @@ timestamp = "timestamp"        # or  order = "position"  for a log without times
 # [text]
 # enabled = true               # vectors of texts by all-MiniLM-L6-v2; model = "folder" for another
 
+# [pairs]                      # what `attune finetune` learns from: what people wrote and chose next
+# within_days = 30.0           # a choice counts this long after a text
+
+# [finetune]                   # the tuned encoder's folder is for [text] model
+# epochs = 3
+# batch_size = 64              # each pair is a negative of all others
+#   sizes = [128]              # Matryoshka: [text] dimension = 128 then loses little
+
 [recommenders.popularity]      # each table is a source of the blend; `type` names the recommender
 [recommenders.recent]
 type = "popularity"

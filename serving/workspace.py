@@ -3,7 +3,7 @@
     store/events.db   exposures.db        rejected.parquet
     embeddings.db                         evaluation.json  metrics.parquet
     snapshots/ derived/ cache/fits/       recommendations.parquet  contributions.parquet
-    releases/                             settings.json  state.json
+    releases/ encoders/                   settings.json  state.json
 
 `from serving import Workspace` is the door for notebooks.
 """
@@ -37,7 +37,10 @@ from serving.words import Words
 UNFINISHED = (
     *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json")),
     *(f".{name}.parquet-*" for name in ("metrics", "rejected")),
-    *(f"{folder}/.*-*" for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases")),
+    *(
+        f"{folder}/.*-*"
+        for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases", "encoders")
+    ),
 )
 
 

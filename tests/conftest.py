@@ -1,9 +1,11 @@
 """Small worlds with known answers, shared by every test as fixtures (nothing is imported between tests)."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -209,3 +211,29 @@ def two_tastes() -> World:
 
 def _numbered(made: World) -> list[tuple[int, str]]:
     return [(int(item[1]), item) for item in made.catalogue.items.ids]
+
+
+@pytest.fixture(scope="session")
+def bert_folder() -> Path:
+    """The folder of the installed default model."""
+    from nlp.encoder import EncoderConfig, locate
+
+    found = locate(EncoderConfig())
+    assert isinstance(found, Path)
+    return found
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path, bert_folder: Path) -> Path:
+    """A BERT of 16 dimensions and 40 positions, saved in half precision."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(1)
+    model = BertModel(BertConfig(max_position_embeddings=40, **shape)).to(torch.bfloat16)
+    made = tmp_path / "tiny"
+    model.save_pretrained(made)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bert_folder / name, made)
+    return made

@@ -1,0 +1,88 @@
+"""Fine-tuning in a workspace: pairs of its newest snapshot or of a file make a folder in `encoders/`."""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import polars as pl
+
+from nlp.finetune import Tuned, finetune
+from nlp.pairs import divided, from_file, of_snapshot
+from profiles.schema import ContractError
+from recsys import training
+from serving.progress import Progress
+from serving.workspace import Workspace
+
+TELL = 30.0  # seconds between two lines inside an epoch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The tuned encoder, and how many pairs it learned from and was validated by."""
+
+    tuned: Tuned
+    learned: int
+    validated: int
+
+
+def run(workspace: Workspace, progress: Progress) -> Outcome:
+    """Fine-tune by `[pairs]` and `[finetune]`; what was interrupted goes on from its last epoch."""
+    settings = workspace.settings
+    with workspace.alone():
+        workspace.remember()
+        pairs, chosen = _pairs(workspace)
+        train, validation = divided(pairs, settings.finetune.validation_share, settings.finetune.seed)
+        progress.say(f"finetune: {len(train):,} pairs to learn from, {len(validation):,} to validate by")
+
+        def phase(title: str) -> AbstractContextManager[None]:
+            return watched(f"finetune: {title}", workspace, progress)
+
+        root = workspace.folder / "encoders"
+        tuned = finetune(train, validation, settings.finetune, root, chosen, _hard(workspace), phase)
+    return Outcome(tuned, len(train), len(validation))
+
+
+def _pairs(workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    config = workspace.settings.pairs
+    if config.file is not None:
+        return from_file(config.file, workspace.root), None
+    return of_snapshot(workspace.snapshot, config.within(), config.each, config.until)
+
+
+def _hard(workspace: Workspace) -> pl.DataFrame | None:
+    """Return what users are recommended, as user_id and text of the item."""
+    name = workspace.settings.pairs.hard
+    if name is None:
+        return None
+    path = workspace.root / name
+    if not path.is_file():
+        raise ContractError(f"pairs: hard = {name!r}: there is no file {path}")
+    try:
+        lists = pl.read_parquet(path, columns=["user_id", "item_id"])
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ContractError(f"{path}: no Parquet of user_id and item_id: {error}") from None
+    texts = workspace.snapshot.frame("texts").filter(pl.col("owner") == "item")
+    said = texts.unique("id", keep="first", maintain_order=True).select("text", item_id="id")
+    return lists.join(said, on="item_id", maintain_order="left").select("user_id", "text")
+
+
+@contextmanager
+def watched(title: str, workspace: Workspace, progress: Progress) -> Iterator[None]:
+    """Show how every fit begun inside goes on, and keep its checkpoints in the workspace."""
+    told = time.monotonic()
+    with progress.task(title):
+
+        def tell(at: training.Progress) -> None:
+            nonlocal told
+            if at.step == at.steps or time.monotonic() - told > TELL:
+                told = time.monotonic()
+                scored = "" if at.validation is None else f", validation {at.validation:.4f}"
+                progress.say(
+                    f"{title}: epoch {at.epoch} of {at.epochs}, step {at.step} of {at.steps}: "
+                    f"loss {at.loss:.4f}{scored}, "
+                    f"{at.remaining_s:,.0f} s left"
+                )
+
+        with training.watching(tell, workspace.folder / "cache" / "training"):
+            yield
