@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, data_folder, evaluate, few, plan_of, read
+from benchmarks.labelled import QUICK_TEXTS, evaluate, few, options, plan_of, read
 from benchmarks.process import Figures
 from benchmarks.report import KEPT, Benchmark, Plan
 
@@ -52,12 +52,6 @@ def plan(args: argparse.Namespace) -> Plan:
         "minilm_3": (score, asked, TUNED | short | {"seed": args.seed, "members": 3}),
     }
     return plan_of(counts, missing, rows)
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    """Find the data where the environment says."""
-    if folder := data_folder():
-        parser.set_defaults(data=folder)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Texts with labels in a train and a test part: what every benchmark of classifiers shares."""
 
+import argparse
 import json
 import os
 import tempfile
@@ -18,7 +19,7 @@ from nlp.label_metrics import measure
 from recsys.training import watching
 
 FIGURES = ("accuracy", "low", "high", "macro_f1", "texts", "cpu_s")
-MEASURED = ("nlp", "recsys/training.py", "recsys/optimizing.py")
+MEASURED = ("benchmarks/labelled.py", "nlp", "recsys/training.py", "recsys/optimizing.py")
 QUICK_TEXTS = 400
 
 
@@ -83,7 +84,7 @@ def plan_of(
     )
 
 
-def data_folder() -> Path | None:
-    """Return where the environment says that the data is."""
-    named = os.environ.get("ATTUNE_DATA")
-    return Path(named) if named else None
+def options(parser: argparse.ArgumentParser) -> None:
+    """Find the data where the environment says."""
+    if folder := os.environ.get("ATTUNE_DATA"):
+        parser.set_defaults(data=Path(folder))

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, data_folder, evaluate, plan_of, read
+from benchmarks.labelled import QUICK_TEXTS, evaluate, options, plan_of, read
 from benchmarks.process import Figures
 from benchmarks.report import KEPT, Benchmark, Plan
 
@@ -48,12 +48,6 @@ def plan(args: argparse.Namespace) -> Plan:
         for name, coarse in (("minilm_6", True), ("minilm_50", False))
     }
     return plan_of(counts, missing, rows)
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    """Find the data where the environment says."""
-    if folder := data_folder():
-        parser.set_defaults(data=folder)
 
 
 if __name__ == "__main__":

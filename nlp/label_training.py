@@ -1,13 +1,12 @@
 """Fine-tuning an encoder on labels, and on pairs of texts that share one: tasks of the one gradient loop."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nlp import batching
+from nlp import batching, layerwise
 from nlp.classifier_config import ClassifierConfig
 from nlp.label_sets import Matrix
 from recsys import training
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from nlp.label_network import LabelNetwork
 
 WINDOW = 16  # batches whose texts are sorted by length together: little padding, still by chance
-LAYER = re.compile(r"(?:layer|layers|block|h)\.(\d+)\.")
 
 Rows = npt.NDArray[np.intp]
 Tokens = Sequence[list[int]]
@@ -187,22 +185,13 @@ def share_right(examples: Examples, rows: Rows) -> float:
 
 
 def groups(network: "LabelNetwork", config: ClassifierConfig) -> list[Group]:
-    """Return what learns, each layer slower than the one above it (Howard and Ruder, ACL 2018).
+    """Return what learns: the encoder by layer, unless it is frozen, and the labels.
 
-    Biases and LayerNorm do not decay. A frozen body, and a pooler that nothing reads, learn nothing.
+    A pooler that nothing reads learns nothing.
     """
-    body: dict[tuple[int, float], list[Any]] = {}
-    named = list(network.text.named_parameters())
-    layers = max((int(found[1]) for name, _ in named if (found := LAYER.search(name))), default=-1) + 1
-    for name, parameter in named:
-        inner = name.removeprefix("body.")
-        parameter.requires_grad_(config.train_body and not inner.startswith("pooler."))
-        if not parameter.requires_grad:
-            continue
-        found = LAYER.search(inner)
-        below = layers - 1 - int(found[1]) if found else layers if "embed" in inner else 0
-        body.setdefault((below, float(parameter.ndim > 1)), []).append(parameter)
-    made = [Group(each, config.layer_decay**below, decay) for (below, decay), each in sorted(body.items())]
+    for name, parameter in network.text.named_parameters():
+        parameter.requires_grad_(config.train_body and not name.startswith("body.pooler."))
+    made = layerwise.groups(network.text, config.layer_decay)
     if config.method == "fewshot":  # the labels come after, by logistic regression
         network.weight.requires_grad_(False)
         network.bias.requires_grad_(False)
