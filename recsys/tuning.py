@@ -12,8 +12,7 @@ ICML 2018) of optuna; importance is PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,14 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from profiles.schema import ContractError
 from recsys import tries
-from recsys.space import Choice, Range, Settings, Space, Value
+from recsys.space import Settings, Space, Value
+from recsys.studies import distribution, quietly, sampler, state_of
 from recsys.tries import Try, leader
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.samplers import BaseSampler
-    from optuna.trial import Trial, TrialState
+    from optuna.trial import Trial
 
 KEEP = {"median": 1 / 2, "halving": 1 / 3, "none": 1.0}  # share of the trials at a step that goes on
 STARTUP = 5  # trials that reach a step before any is pruned there
@@ -134,11 +132,11 @@ def search(
     """
     if not space:
         raise ContractError("there is nothing to search: no setting is declared `Tuned`")
-    points = [_rounded({n: s[n] for n in space.dimensions if n in s}) for s in first]
+    points = [rounded({n: s[n] for n in space.dimensions if n in s}) for s in first]
     for point in points:
         space = space.holding(point)
     until = math.inf if config.minutes is None else time.monotonic() + 60 * config.minutes
-    with _quietly():
+    with quietly():
         import optuna
 
         study = optuna.create_study(direction="maximize")
@@ -180,7 +178,7 @@ class _Run:
         grid = self.config.method == "grid"
         if not grid and self.space.size > self.config.trials:
             return points, self.config.trials
-        whole = [_rounded(p) for p in self.space.grid(self.config.steps if grid else self.config.trials)]
+        whole = [rounded(p) for p in self.space.grid(self.config.steps if grid else self.config.trials)]
         drawn = np.random.default_rng(self.config.seed).permutation(len(whole))
         points += [whole[n] for n in drawn if whole[n] not in points]
         return points, min(self.config.trials, len(points))
@@ -198,7 +196,9 @@ class _Run:
         found = outcome.found if outcome else {}
         seconds = time.monotonic() - begun
         ended = Try(settings, state, value, reason, found, seconds, trial.params, steps)
-        self.study.tell(trial, value if state == "done" else None, None if state == "done" else _state(ended))
+        self.study.tell(
+            trial, value if state == "done" else None, None if state == "done" else state_of(ended)
+        )
         self.tries.append(ended)
         if self.path is not None:
             tries.append(self.path, ended)
@@ -208,14 +208,14 @@ class _Run:
         from optuna.trial import TrialState
 
         known = [t.settings for t in self.tries]
-        distributions = {name: _distribution(d) for name, d in self.space.dimensions.items()}
+        distributions = {name: distribution(d) for name, d in self.space.dimensions.items()}
         if point is not None:
             self.study.enqueue_trial(dict(point))
             return self.study.ask(distributions), dict(point)
         for draw in range(REDRAWN):
-            self.study.sampler = self._sampler(len(self.tries), draw)
+            self.study.sampler = sampler(self.config.method, [self.config.seed, len(self.tries), draw])
             trial = self.study.ask(distributions)
-            settings = _rounded(trial.params)
+            settings = rounded(trial.params)
             if settings not in known or draw == REDRAWN - 1:
                 break
             self.study.tell(trial, state=TrialState.FAIL)  # which no sampler counts
@@ -250,13 +250,6 @@ class _Run:
         above = sum(other > value for other in others)
         return len(others) >= STARTUP and above > KEEP[self.config.pruning] * len(others)
 
-    def _sampler(self, number: int, draw: int) -> "BaseSampler":
-        """Return a sampler of this trial's own seed: what another process drew before does not count."""
-        from optuna.samplers import RandomSampler, TPESampler
-
-        seed = int(np.random.default_rng([self.config.seed, number, draw]).integers(2**31))
-        return TPESampler(seed=seed) if self.config.method == "bayesian" else RandomSampler(seed=seed)
-
     def _importance(self) -> dict[str, float]:
         from optuna.importance import get_param_importances
 
@@ -268,10 +261,10 @@ class _Run:
         """Take up the trials kept at `path`."""
         from optuna.trial import create_trial
 
-        distributions = {name: _distribution(d) for name, d in self.space.dimensions.items()}
+        distributions = {name: distribution(d) for name, d in self.space.dimensions.items()}
         for ended in tries.read(path):
             value = ended.value if ended.state == "done" else None
-            state, steps = _state(ended), dict(ended.steps)
+            state, steps = state_of(ended), dict(ended.steps)
             made = create_trial(
                 state=state, value=value, params=dict(ended.drawn), distributions=distributions,
                 intermediate_values=steps,
@@ -280,37 +273,6 @@ class _Run:
             self.tries.append(ended)
 
 
-def _state(ended: Try) -> "TrialState":
-    from optuna.trial import TrialState
-
-    return {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[ended.state]
-
-
-def _rounded(settings: Settings) -> dict[str, Value]:
+def rounded(settings: Settings) -> dict[str, Value]:
     """Return settings as they are tried and written: four digits say as much as seventeen."""
     return {n: float(f"{v:.4g}") if isinstance(v, float) else v for n, v in settings.items()}
-
-
-def _distribution(dimension: Range | Choice) -> "BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    if dimension.whole:
-        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Let optuna log nothing meanwhile; raises ContractError where it is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        raise ContractError("a search needs optuna: pip install 'attune[tune]'") from None
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -18,7 +18,7 @@ from serving.cli_options import (
 
 if TYPE_CHECKING:
     from serving.progress import Progress
-    from serving.tune import Tuned, Tuner
+    from serving.tune import TunedSource, Tuner
 
 
 def tune(
@@ -40,6 +40,7 @@ def tune(
     quiet: Quiet = False,
 ) -> None:
     """Search the settings of recommenders on validation, never on test; a search that was begun goes on."""
+    from profiles.schema import ContractError
     from serving.pipeline import Pipeline
     from serving.progress import Progress
     from serving.tune import Tuner, chosen
@@ -55,8 +56,15 @@ def tune(
     found = []
     with opened.alone():
         tuner = Tuner(pipeline, wanted)
-        for name in tuner.names(names):
-            tuned = _search(tuner, name, only or (), progress)
+        asked_for = tuner.names(names)
+        for name in asked_for:
+            try:
+                tuned = _search(tuner, name, only or (), progress)
+            except ContractError as error:
+                if len(asked_for) == 1:
+                    raise
+                progress.say(f"tune {name}: {error}")
+                continue
             if plots is not None:
                 from serving.tune_plots import write as draw
 
@@ -71,7 +79,7 @@ def tune(
             _print(tuned, text)
 
 
-def _search(tuner: "Tuner", name: str, only: Sequence[str], progress: "Progress") -> "Tuned":
+def _search(tuner: "Tuner", name: str, only: Sequence[str], progress: "Progress") -> "TunedSource":
     from recsys.tries import Try, leader
 
     with progress.task(f"tune {name}", tuner.config.trials) as advance:
@@ -93,7 +101,7 @@ def _search(tuner: "Tuner", name: str, only: Sequence[str], progress: "Progress"
         return tuner.tune(name, only, tell)
 
 
-def _settle(tuner: "Tuner", tuned: "Tuned", write: bool, progress: "Progress") -> str:
+def _settle(tuner: "Tuner", tuned: "TunedSource", write: bool, progress: "Progress") -> str:
     """Write the best settings where `attune train` finds them, or return the TOML to paste."""
     from serving import paste
 
@@ -106,7 +114,7 @@ def _settle(tuner: "Tuner", tuned: "Tuned", write: bool, progress: "Progress") -
     return ""
 
 
-def _plain(tuned: "Tuned") -> dict[str, Any]:
+def _plain(tuned: "TunedSource") -> dict[str, Any]:
     from dataclasses import asdict
 
     best, now = tuned.found.best, tuned.current
@@ -124,7 +132,7 @@ def _plain(tuned: "Tuned") -> dict[str, Any]:
     }
 
 
-def _print(tuned: "Tuned", text: str) -> None:
+def _print(tuned: "TunedSource", text: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

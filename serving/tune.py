@@ -23,7 +23,7 @@ from recsys.models import RECOMMENDERS
 from recsys.space import Space, Value
 from recsys.split import SplitConfig, validations
 from recsys.tries import Try
-from recsys.tuning import Found, Objective, Tell, search
+from recsys.tuning import Found, Objective, Tell, rounded, search
 from recsys.validation import NINTHS, Cut, Validation
 from serving import paste
 from serving.mistakes import nearest, say
@@ -35,7 +35,7 @@ BUDGETS = ("trials", "minutes", "memory_gb")  # they change how many trials ther
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedSource:
     """What was found for one source."""
 
     source: str
@@ -107,7 +107,7 @@ class Tuner:
             raise ContractError(f"{needed}: there is nothing to search: {why}")
         return space
 
-    def tune(self, name: str, only: Sequence[str] = (), tell: Tell | None = None) -> Tuned:
+    def tune(self, name: str, only: Sequence[str] = (), tell: Tell | None = None) -> TunedSource:
         """Search the settings of one source, those of now first; a search that was begun goes on."""
         choice, config = self.choice(name), self.config
         space = self.space(choice, needed=name)
@@ -117,10 +117,9 @@ class Tuner:
         path = self.workspace.folder / "tuning" / f"{name}-{self._key(choice, space)}.jsonl"
         with self._objective(name) as objective:
             found = search(space, objective, config, path, [before], tell)
-        rounded = {n: float(f"{v:.4g}") if isinstance(v, float) else v for n, v in before.items()}
-        return Tuned(name, choice.type, f"{config.metric}@{config.k}", rounded, found)
+        return TunedSource(name, choice.type, f"{config.metric}@{config.k}", rounded(before), found)
 
-    def toml(self, tuned: Tuned) -> str:
+    def toml(self, tuned: TunedSource) -> str:
         """Return what to paste into attune.toml for the settings that were found."""
         settings = self._said(tuned)
         raw = self._raw()
@@ -128,7 +127,7 @@ class Tuner:
             return paste.table(tuned.source, {**raw["recommenders"].get(tuned.source, {}), **settings})
         return paste.whole(tuned.source, settings, DEFAULT_RECOMMENDERS)
 
-    def put(self, tuned: Tuned) -> Path:
+    def put(self, tuned: TunedSource) -> Path:
         """Write the settings that were found into the workspace's attune.toml, and return its path.
 
         Raises ContractError where there is no such file, or it cannot be edited line by line.
@@ -144,7 +143,7 @@ class Tuner:
         manifest.write_atomically(path, changed.encode())
         return path
 
-    def _said(self, tuned: Tuned) -> dict[str, Value]:
+    def _said(self, tuned: TunedSource) -> dict[str, Value]:
         known = tuned.source in self.workspace.settings.recommenders
         return {**({} if known or tuned.type == tuned.source else {"type": tuned.type}), **tuned.settings}
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from profiles.schema import ContractError
 from recsys.space import Range, Space
-from serving.tune import Tuned
+from serving.tune import TunedSource
 
 if TYPE_CHECKING:
     import altair
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#0072b2", "#d55e00"  # told apart by everybody (Okabe & Ito)
 
 
-def write(tuned: Tuned, space: Space, folder: Path) -> list[Path]:
+def write(tuned: TunedSource, space: Space, folder: Path) -> list[Path]:
     """Write `<source>.html` and `<source>.png` into a folder and return their paths."""
     try:
         import altair  # noqa: F401
@@ -31,7 +31,7 @@ def write(tuned: Tuned, space: Space, folder: Path) -> list[Path]:
     return paths
 
 
-def chart(tuned: Tuned, space: Space) -> "altair.VConcatChart":
+def chart(tuned: TunedSource, space: Space) -> "altair.VConcatChart":
     """Draw parallel coordinates, importance, and the best so far."""
     import altair as alt
 
@@ -66,7 +66,7 @@ def chart(tuned: Tuned, space: Space) -> "altair.VConcatChart":
     return alt.vconcat(lines, alt.hconcat(parts + best, importance))
 
 
-def coordinates(tuned: Tuned, space: Space) -> list[dict[str, Any]]:
+def coordinates(tuned: TunedSource, space: Space) -> list[dict[str, Any]]:
     """Return a row for each finished trial and axis; `place` is from 0 to 1 along it."""
     done = [(n, t) for n, t in enumerate(tuned.found.tries, 1) if t.state == "done" and t.value is not None]
     values = [t.value for _, t in done if t.value is not None]
@@ -90,7 +90,7 @@ def coordinates(tuned: Tuned, space: Space) -> list[dict[str, Any]]:
     return rows
 
 
-def progress(tuned: Tuned) -> list[dict[str, float | None]]:
+def progress(tuned: TunedSource) -> list[dict[str, float | None]]:
     """Return what each finished trial reached, and the best until then."""
     rows: list[dict[str, float | None]] = []
     best = -math.inf

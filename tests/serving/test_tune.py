@@ -128,4 +128,6 @@ def test_the_command_writes_settings_that_train_uses(workspace, capsys, tmp_path
     assert set(after) == {*Workspace(workspace.folder).settings.recommenders, "sequential_ease"}
     assert all(line in config.read_text() for line in before.splitlines() if not line.startswith("l2"))
     assert found["ease"]["value"] >= found["ease"]["value_before"]
+    app([*words, "content_vectors", "--json"], standalone_mode=False)  # which lacks vectors
+    assert [row["source"] for row in json.loads(capsys.readouterr().out)] == ["ease", "sequential_ease"]
     assert RECOMMENDERS["sequential_ease"].config_class(**found["sequential_ease"]["settings"])
