@@ -7,8 +7,10 @@ import itertools
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
@@ -17,6 +19,24 @@ from recbole.utils import get_model, init_seed
 
 def lightgcn(folder: str, name: str, steps: int, batch_size: int, layers: int) -> dict[str, Any]:
     """Train on `name`.train.inter; the other two files are there because it wants them."""
+    return _epoch(*_lightgcn(folder, name, batch_size, layers), steps)
+
+
+def lightgcn_vectors(folder: str, name: str, epochs: int, batch_size: int, layers: int) -> dict[str, Any]:
+    """Train whole epochs on the same, and write the vectors of users and items, by number, beside it."""
+    trainer, batches = _lightgcn(folder, name, batch_size, layers)
+    begun, spent = time.perf_counter(), time.process_time()
+    for epoch in range(epochs):
+        trainer._train_epoch(batches, epoch)
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+    trainer.model.eval()
+    for kind, vectors in zip(("user", "item"), trainer.model.forward(), strict=True):
+        tokens = batches.dataset.field2id_token[f"{kind}_id"][1:].astype(int)  # the first is none
+        np.save(Path(folder) / f"{kind}s.npy", vectors[1:].detach().numpy()[np.argsort(tokens)])
+    return {"seconds": seconds, "cpu_s": cpu, "epochs": epochs}
+
+
+def _lightgcn(folder: str, name: str, batch_size: int, layers: int) -> tuple[Any, Any]:
     own = {
         "benchmark_filename": ["train", "valid", "test"],
         "embedding_size": 64,
@@ -24,8 +44,7 @@ def lightgcn(folder: str, name: str, steps: int, batch_size: int, layers: int) -
         "reg_weight": 1e-4,
         "load_col": {"inter": ["user_id", "item_id"]},
     }
-    trainer, batches = _prepared("LightGCN", folder, name, batch_size, own)
-    return _epoch(trainer, batches, steps)
+    return _prepared("LightGCN", folder, name, batch_size, own)
 
 
 def sasrec(folder: str, name: str, steps: int, batch_size: int, max_length: int) -> dict[str, Any]:
@@ -69,10 +88,11 @@ def _epoch(trainer: Any, batches: Any, steps: int) -> dict[str, Any]:
     taken = min(steps, total) if steps else total
     if steps:
         trainer._train_epoch(_Some(batches, 1), 0)  # the first step makes what the others reuse
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), time.process_time()
     trainer._train_epoch(_Some(batches, taken), 0)
-    seconds = (time.perf_counter() - begun) * total / taken
-    return {"seconds": seconds, "steps": total, "timed_steps": taken}
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+    whole = total / taken
+    return {"seconds": seconds * whole, "cpu_s": cpu * whole, "steps": total, "timed_steps": taken}
 
 
 class _Some:
@@ -90,4 +110,5 @@ class _Some:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    print(json.dumps({"lightgcn": lightgcn, "sasrec": sasrec}[asked.pop("work")](**asked)))
+    works = {"lightgcn": lightgcn, "lightgcn_vectors": lightgcn_vectors, "sasrec": sasrec}
+    print(json.dumps(works[asked.pop("work")](**asked)))

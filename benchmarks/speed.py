@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks import speed_accuracy as accuracy
 from benchmarks import speed_live, speed_world
 from benchmarks import speed_work as work
 from benchmarks.ml1m_last import FILE
@@ -63,6 +64,12 @@ def plan(args: argparse.Namespace) -> Plan:
     pair(
         "lightgcn_epoch", (work.lightgcn_epoch, gowalla | {"steps": 5 * steps["steps"]}),
         "recbole_lightgcn_epoch", (work.recbole_lightgcn, gowalla | peers | steps), no_gowalla,
+    )  # fmt: skip
+    same: Settings = {"users": 20 if quick else 3_000, "epochs": 1 if quick else 20}
+    pair(
+        "lightgcn_small", (accuracy.lightgcn, gowalla | same),
+        "recbole_lightgcn_small", (accuracy.recbole_lightgcn, gowalla | same | peers),
+        no_gowalla or ("quick" if quick else ""), (f"ndcg@{work.K}",),
     )  # fmt: skip
     both = movies | epochs
     ndcg = ("ndcg@10",)

@@ -25,8 +25,10 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
 }
 # Memory or time of a fit grows faster than the interactions: not beyond so many.
 GROWTH: Mapping[str, int] = {
-    "popularity": 10_000_000, "item_knn": 10_000_000, "rp3beta": 10_000_000, "ease": 10_000_000,
-    "als": 10_000_000, "lightgcn": 1_000_000, "sasrec": 1_000_000,
+    "popularity": 10_000_000, "user_knn": 10_000_000, "item_knn": 10_000_000, "rp3beta": 10_000_000,
+    "ease": 10_000_000, "als": 10_000_000, "bpr": 10_000_000, "graph_filter": 10_000_000,
+    "covisitation": 10_000_000, "content_tags": 10_000_000, "sequential_ease": 1_000_000, "slim": 1_000_000,
+    "association_rules": 1_000_000, "lightgcn": 1_000_000, "mult_vae": 1_000_000, "sasrec": 1_000_000,
 }  # fmt: skip
 ONE_EPOCH = {"epochs": 1}
 
@@ -76,10 +78,11 @@ def growth(name: str, interactions: int) -> Figures:
     settings = {**ONE_EPOCH} if kind.cost == "gradient" else {}
     if name == "sasrec":
         settings |= {"loss": "sampled_softmax"}
-    begun = time.perf_counter()
+    begun, spent = time.perf_counter(), time.process_time()
     kind(kind.config_class(**settings)).fit(train)
     return {
         "seconds": time.perf_counter() - begun,
+        "cpu_s": time.process_time() - spent,
         "interactions": len(place.log),
         "users": len(train.users),
         "items": len(train.items),

@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_series_equal
+from scipy.sparse import csr_matrix
 
-from benchmarks import log, lookup, lookup_data, speed_work, speed_world
+from benchmarks import log, lookup, lookup_data, speed_accuracy, speed_work, speed_world
 from benchmarks.lookup_data import LookupConfig
 from benchmarks.profile_polars import polars_profiles
 from profiles.schema import TIME
@@ -131,6 +132,21 @@ def test_evaluation(quick: Run) -> None:
         assert ours[name] == pytest.approx(peer[name], abs=1e-9)
         assert 0.01 < ours[name] < 0.5
     assert "no folder is given where rectools may be installed" in rows["rectools"]["reason"]
+
+
+def test_the_accuracy_beside_speed_is_ndcg_of_what_was_not_done_in_train(tmp_path: Path) -> None:
+    pairs = {"train": [(0, 5), (0, 9), (1, 9), (2, 7), (9, 8)], "test": [(0, 7), (0, 8), (1, 5), (1, 7)]}
+    for name, rows in pairs.items():
+        pl.DataFrame(rows, schema=["user", "item"], orient="row").write_parquet(tmp_path / f"{name}.parquet")
+    train, test = speed_accuracy.parts(str(tmp_path), 3)
+    assert train.toarray().tolist() == [[1, 0, 1], [0, 0, 1], [0, 1, 0]]  # items 5, 7 and 9: nobody did 8
+    assert test.toarray().tolist() == [[0, 1, 0], [1, 1, 0], [0, 0, 0]]
+    items = np.array([[1, 0], [0, 1], [9, 9]], np.float32)
+    users = np.array([[0, 1], [1, 2], [1, 1]], np.float32)
+    assert speed_accuracy.ndcg(users, items, train, test) == pytest.approx(1)
+    second = csr_matrix([[0, 1, 0], [0, 1, 0], [0, 0, 0]])  # for user 1 item 7 stands behind item 5
+    expected = (1 + 1 / np.log2(3)) / 2
+    assert speed_accuracy.ndcg(users[:, ::-1], items, train, second) == pytest.approx(expected)
 
 
 def test_the_peers_of_speed_do_the_same_work() -> None:
