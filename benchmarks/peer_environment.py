@@ -6,6 +6,7 @@ import subprocess
 import venv
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.process import ROOT, Figures, NotReached
@@ -29,13 +30,11 @@ def asked(environments: Path, peer: str, work: str, **parameters: Any) -> Figure
     runner = ROOT / "benchmarks" / f"peer_{peer}.py"
     given = json.dumps({"work": work, **parameters}, default=str)
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONPATH"}
-    done = subprocess.run(
-        [_python(environments, peer), runner, given],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )  # fmt: skip
+    with TemporaryDirectory(prefix=f"{peer}-") as folder:  # RecBole leaves logs where it runs
+        done = subprocess.run(
+            [_python(environments.resolve(), peer), runner, given],
+            env=environment, cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
     if done.returncode:
         raise NotReached(f"{peer} failed: {_last(done.stderr)}")
     found: Figures = json.loads(done.stdout.splitlines()[-1])

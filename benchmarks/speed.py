@@ -65,7 +65,7 @@ def plan(args: argparse.Namespace) -> Plan:
         "lightgcn_epoch", (work.lightgcn_epoch, gowalla | {"steps": 5 * steps["steps"]}),
         "recbole_lightgcn_epoch", (work.recbole_lightgcn, gowalla | peers | steps), no_gowalla,
     )  # fmt: skip
-    same: Settings = {"users": 20 if quick else 3_000, "epochs": 1 if quick else 20}
+    same: Settings = {"users": 20 if quick else 600, "epochs": 1 if quick else 50}
     pair(
         "lightgcn_small", (accuracy.lightgcn, gowalla | same),
         "recbole_lightgcn_small", (accuracy.recbole_lightgcn, gowalla | same | peers),
