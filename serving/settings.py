@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from nlp.encoder import EncoderConfig
 from nlp.finetune import TuningConfig
 from nlp.pairs import PairsConfig
+from nlp.pretrain import PretrainConfig
 from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import ContractError
@@ -147,6 +148,7 @@ class Settings(BaseModel):
     text: TextConfig = TextConfig()
     pairs: PairsConfig = PairsConfig()
     finetune: TuningConfig = TuningConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     recommenders: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict(DEFAULT_RECOMMENDERS), min_length=1, description="sources of the blend"
     )
