@@ -85,17 +85,22 @@ class PairsConfig(BaseModel):
         return {kind: minutes if kind == "queries" else days for kind in self.kinds}
 
 
+def read_table(path: Path) -> pl.DataFrame:
+    """Return a file's rows; raises ContractError where it is missing, of another kind or damaged."""
+    if not path.is_file():
+        raise ContractError(f"{path}: there is no such file of texts")
+    if path.suffix not in READERS:
+        raise ContractError(f"{path}: texts are read from {', '.join(READERS)}")
+    try:
+        return READERS[path.suffix](path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ContractError(f"{path}: not readable: {error}") from None
+
+
 def from_file(config: PairsFile, root: Path = Path()) -> pl.DataFrame:
     """Return PAIRS of a file, scores brought to 0 to 1; a pair with an empty side is left out."""
     path = root / config.path
-    if not path.is_file():
-        raise ContractError(f"{path}: there is no such file of pairs")
-    if path.suffix not in READERS:
-        raise ContractError(f"{path}: pairs are read from {', '.join(READERS)}")
-    try:
-        frame = READERS[path.suffix](path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ContractError(f"{path}: not readable: {error}") from None
+    frame = read_table(path)
     columns = [config.left, config.right, *([config.score] if config.score else [])]
     if missing := [name for name in columns if name not in frame.columns]:
         raise ContractError(f"{path}: there is no column {missing[0]!r}; it has {frame.columns}")

@@ -38,6 +38,24 @@ def finetune(
         print(f'{tuned.folder} is written; to read texts with it:\n\n[text]\nmodel = "{tuned.folder}"')  # noqa: T201
 
 
+def pretrain(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="rows of texts; default: the log's texts"),
+    ] = None,
+    column: Annotated[str, typer.Option(help="column of the file that holds the texts")] = "text",
+    workspace: Folder = DEFAULT_WORKSPACE,
+    config: Config = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a tokenizer and a small BERT of one's own texts, in any language, from nothing."""
+    from serving.finetune import begin
+    from serving.progress import Progress
+
+    place = begin(open_workspace(workspace, config), file, column, Progress(quiet))
+    print(f'{place} is written; to go on from it:\n\n[finetune]\nmodel = "{place}"')  # noqa: T201
+
+
 def onnx(
     model: Annotated[str, typer.Argument(metavar="FOLDER", help="folder of a text encoder")],
     place: Annotated[Path, typer.Argument(metavar="NEW", help="folder to write, not there yet")],
@@ -54,4 +72,5 @@ def onnx(
 def add_finetune(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(finetune)
+    app.command()(pretrain)
     app.command()(onnx)

@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from nlp.finetune import Tuned, finetune
-from nlp.pairs import divided, from_file, of_snapshot
+from nlp.pairs import divided, from_file, of_snapshot, read_table
+from nlp.pretrain import pretrain
 from profiles.schema import ContractError
 from recsys import training
 from serving.progress import Progress
@@ -41,6 +43,26 @@ def run(workspace: Workspace, progress: Progress) -> Outcome:
         root = workspace.folder / "encoders"
         tuned = finetune(train, validation, settings.finetune, root, chosen, _hard(workspace), phase)
     return Outcome(tuned, len(train), len(validation))
+
+
+def begin(workspace: Workspace, file: Path | None, column: str, progress: Progress) -> Path:
+    """Make an encoder from nothing by `[pretrain]`, of a file's column or the newest snapshot's texts."""
+    with workspace.alone():
+        workspace.remember()
+        if file is None:
+            texts = workspace.snapshot.frame("texts")["text"]
+        else:
+            frame = read_table(file)
+            if column not in frame.columns:
+                raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
+            texts = frame[column].cast(pl.String).drop_nulls()
+        progress.say(f"pretrain: {len(texts):,} texts")
+        return pretrain(
+            texts.to_list(),
+            workspace.settings.pretrain,
+            workspace.folder / "encoders",
+            lambda title: watched(f"pretrain: {title}", workspace, progress),
+        )
 
 
 def _pairs(workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame | None]:

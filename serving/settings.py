@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from nlp.encoder import EncoderConfig
 from nlp.finetune import TuningConfig as FinetuneConfig
 from nlp.pairs import PairsConfig
+from nlp.pretrain import PretrainConfig
 from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import ContractError
@@ -157,6 +158,7 @@ class Settings(BaseModel):
     text: TextConfig = TextConfig()
     pairs: PairsConfig = PairsConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     recommenders: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict(DEFAULT_RECOMMENDERS), min_length=1, description="sources of the blend"
     )

@@ -164,12 +164,12 @@ def test_pairs_of_a_file(tmp_path: Path) -> None:
         np.testing.assert_allclose(whole["score"], [1.0, 0.2], rtol=1e-6)
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     for config, said in (
-        (PairsFile(path="gone.csv"), "there is no such file of pairs"),
+        (PairsFile(path="gone.csv"), "there is no such file of texts"),
         (PairsFile(path="pairs.csv"), "there is no column 'left'"),
         (PairsFile(path="bad.parquet"), "not readable"),
     ):
         with pytest.raises(ContractError, match=said):
             from_file(config, tmp_path)
     (tmp_path / "pairs.pkl").write_bytes(b"")
-    with pytest.raises(ContractError, match="pairs are read from"):
+    with pytest.raises(ContractError, match="texts are read from"):
         from_file(PairsFile(path="pairs.pkl"), tmp_path)

@@ -105,3 +105,25 @@ def test_what_cannot_be_read_is_named(tuning: Workspace) -> None:
         with pytest.raises(ContractError, match=said):
             run(settings(**changed), Progress())
     assert not (tuning.folder / "encoders").exists()
+
+
+def test_pretraining_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "attune.toml").write_text(
+        '[[events]]\npath = "log.csv"\n[pretrain]\n'
+        "vocabulary = 100\nfactors = 8\nlayers = 1\nheads = 2\nmax_tokens = 16\nepochs = 1\n"
+    )
+    texts = "\n".join(f"头痛怎么办{n}" for n in range(20))
+    (tmp_path / "corpus.csv").write_text(f"said\n{texts}\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    for column, code in (("said", 0), ("text", 2)):
+        arguments = ["pretrain", "corpus.csv", "--column", column, "-c", "attune.toml", "-w", "W"]
+        monkeypatch.setattr(sys, "argv", ["attune", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert (end.value.code or 0) == code
+        printed = capsys.readouterr()
+        assert ("there is no column 'text'" in printed.err) == bool(code)
+    (made,) = (tmp_path / "W" / "encoders").iterdir()
+    assert TextEncoder(TextConfig(model=str(made))).encode(["头痛"]).shape == (1, 8)
