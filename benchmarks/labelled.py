@@ -16,7 +16,7 @@ from benchmarks.report import Plan, Row
 from nlp.classifier_config import ClassifierConfig
 from nlp.classify import train
 from nlp.label_metrics import measure
-from recsys.training import watching
+from recsys.watch import watching
 
 FIGURES = ("accuracy", "low", "high", "macro_f1", "texts", "cpu_s")
 MEASURED = ("benchmarks/labelled.py", "nlp", "recsys/training.py", "recsys/optimizing.py")

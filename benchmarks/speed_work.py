@@ -16,7 +16,7 @@ from benchmarks.process import Figures
 from benchmarks.speed_world import world
 from profiles import threads
 from profiles.threads import single_blas
-from recsys import training
+from recsys import training, watch
 from recsys.dataset import Catalogue, Dataset
 from recsys.evaluation import measure_split, queries
 from recsys.models import RECOMMENDERS
@@ -137,7 +137,7 @@ def lightgcn_epoch(source: str, steps: int) -> Figures:
         lambda rows, random: network.loss(owner[rows], matrix.indices[rows], random),
         "",
     )
-    with training.watching(lambda at: ended.append(clocks()) if at.step == at.steps else None):
+    with watch.watching(lambda at: ended.append(clocks()) if at.step == at.steps else None):
         training.train(task, config)
     seconds, cpu = (np.diff(ended[-2:], axis=0)[0] * total / taken).tolist()
     return {"seconds": seconds, "cpu_s": cpu, "steps": total, "timed_steps": taken}
@@ -173,13 +173,13 @@ def sasrec_epoch(data: str, quick: bool, epochs: int) -> Figures:
     settings: dict[str, Any] = {"factors": 64, "blocks": 2, "max_length": LENGTH, "batch_size": ROWS}
     ended = [clocks()]
 
-    def told(at: training.Progress) -> None:
+    def told(at: watch.Progress) -> None:
         if at.step == at.steps:
             ended.append(clocks())
 
     kind = RECOMMENDERS["sasrec"]
     train = Dataset.of(test.train, catalogue, test.at, timeless=True)
-    with training.watching(told):
+    with watch.watching(told):
         model = kind(kind.config_class(**settings, epochs=epochs)).fit(train)
     apart = np.diff(ended, axis=0)[1 if epochs > 1 else 0 :]
     asked = leave_last_out.CONFIG

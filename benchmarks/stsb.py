@@ -22,7 +22,7 @@ from nlp.encoder import EncoderConfig, TextEncoder
 from nlp.finetune import TuningConfig, finetune
 from nlp.pairs import PAIRS
 from nlp.tasks import correlation
-from recsys import training
+from recsys import watch
 
 FILE = "stsb/en.parquet"
 READ = ("nlp", "recsys/training.py", "recsys/optimizing.py")
@@ -50,7 +50,7 @@ def tuned(data: str, rows: int, seed: int, kept: str) -> Figures:
     """Fine-tune, or recall what was, and score once."""
     root = Path(kept) / "stsb-encoders"
     config = SETTINGS.model_copy(update={"seed": seed})
-    with training.watching(_tell, root / "checkpoints"):
+    with watch.watching(_tell, root / "checkpoints"):
         found = finetune(pairs(data, "train", rows), pairs(data, "dev", rows), config, root)
     return _scored(TextEncoder(EncoderConfig(model=str(found.folder))), data, rows)
 
@@ -65,7 +65,7 @@ def _scored(encoder: TextEncoder, data: str, rows: int) -> Figures:
     return {"spearman": found["spearman"], "dev": found["dev"], "seconds": time.process_time() - begun}
 
 
-def _tell(at: training.Progress) -> None:
+def _tell(at: watch.Progress) -> None:
     line = f"epoch {at.epoch}, step {at.step} of {at.steps}: loss {at.loss:.4f}, {at.remaining_s:,.0f} s left"
     print(line if at.validation is None else f"{line}, dev {at.validation:.4f}", file=sys.stderr, flush=True)
 

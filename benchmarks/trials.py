@@ -25,7 +25,7 @@ import polars as pl
 from benchmarks.process import ROOT, Figures, NotReached, peak
 from benchmarks.transductive import KINDS, TRANSDUCTIVE
 from profiles import manifest
-from recsys import training
+from recsys import watch
 from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.metrics import Context, measure
 from recsys.ranking import Ranked
@@ -123,7 +123,7 @@ class Bench:
         epochs = _Epochs(name, place)
         begun = time.perf_counter()
         try:
-            with training.watching(epochs, place / "checkpoints"):
+            with watch.watching(epochs, place / "checkpoints"):
                 model.fit(learned)
         except NotApplicableError as reason:
             raise NotReached(str(reason)) from None
@@ -212,7 +212,7 @@ class _Epochs:
         if self._file.exists():
             self.best = json.loads(self._file.read_bytes())
 
-    def __call__(self, progress: training.Progress) -> None:
+    def __call__(self, progress: watch.Progress) -> None:
         if progress.step < progress.steps:
             return
         value = progress.validation

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nlp import batching, layerwise
 from nlp.classifier_config import ClassifierConfig
 from nlp.label_sets import Matrix
-from recsys import training
+from recsys import training, watch
 from recsys.optimizing import Group
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def fit(examples: Examples, config: ClassifierConfig, learned: Rows, held: Rows)
     """Fit the network on the rows `learned`; with `patience` it stops by how many of `held` it gets right."""
     network = examples.network
     _drop(network, config.dropout)
-    network.to(training.device()).eval()
+    network.to(watch.device()).eval()
     network.begin_at(examples.encoded(learned), examples.labels(learned))
     pairs = config.method == "fewshot"
     deal = paired(examples.truth.numpy() > 0, learned) if pairs else (lambda rows, _: rows)

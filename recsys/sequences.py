@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from scipy.sparse import csr_matrix
 
-from recsys import training
+from recsys import training, watch
 from recsys.dataset import Dataset, Histories, Queries, Repeats
 from recsys.space import Tuned
 from recsys.warm import beginning
@@ -188,7 +188,7 @@ def fit(
         network = build(np.bincount(data.tokens, minlength=len(known)))
     if before is not None:
         _begin(network, *before, known, train.matrix("binary"))
-    place = training.device()
+    place = watch.device()
     batches = data.batches(rows, config.batch_size, config.max_length + 1)
     training.train(
         training.Task(

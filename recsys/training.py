@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +33,7 @@ from recsys.checkpoints import State, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
 from recsys.space import Tuned
+from recsys.watch import Progress, device, watched
 
 if TYPE_CHECKING:
     import torch
@@ -108,19 +108,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a fit stands."""
-
-    epoch: int  # from 1
-    epochs: int
-    step: int  # of this epoch, from 1
-    steps: int
-    loss: float  # mean over this epoch so far
-    validation: float | None  # at the end of an epoch that was validated
-    remaining_s: float  # until all epochs are done
-
-
-@dataclass(frozen=True)
 class Trained:
     """How a fit went; the module holds the weights of `best_epoch`."""
 
@@ -129,62 +116,6 @@ class Trained:
     best: float | None = None
     losses: tuple[float, ...] = ()
     validations: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What surrounds the fits of a program: none of it changes a result but `device`, in the last bits."""
-
-    progress: Callable[[Progress], None] | None = None
-    checkpoints: Path | None = None  # written there each epoch; a fit that finds its own goes on
-    device: str | None = None  # of torch; none: CUDA where there is one
-
-
-_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
-
-
-@contextmanager
-def watching(
-    progress: Callable[[Progress], None] | None = None,
-    checkpoints: Path | None = None,
-    device: str | None = None,
-) -> Iterator[None]:
-    """Watch every fit begun inside: `with watching(print): model.fit(train)`."""
-    token = _WATCH.set(Watch(progress, checkpoints, device))
-    try:
-        yield
-    finally:
-        _WATCH.reset(token)
-
-
-@contextmanager
-def noting() -> Iterator[list[Progress]]:
-    """Note where every fit begun inside stands after each epoch; whoever watches outside still does."""
-    outer, epochs = _watch(), list[Progress]()
-
-    def note(now: Progress) -> None:
-        if now.step == now.steps:
-            epochs.append(now)
-        if outer.progress is not None:
-            outer.progress(now)
-
-    token = _WATCH.set(replace(outer, progress=note))
-    try:
-        yield epochs
-    finally:
-        _WATCH.reset(token)
-
-
-def _watch() -> Watch:
-    return _WATCH.get() or Watch()
-
-
-def device() -> "torch.device":
-    """Return where a fit runs."""
-    import torch
-
-    wanted = _watch().device
-    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
@@ -267,7 +198,7 @@ class _Loop:
         self.config = config
         self.place = place
         self.ranks = ranks
-        self.watch = _watch()
+        self.watch = watched()
         self.trained = Trained()
         self.best: State = {}
         self.optimizer = optimizer(task.module, task.groups, config)

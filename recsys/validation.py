@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from profiles.schema import ContractError
-from recsys import training
+from recsys import watch
 from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.evaluation import context
 from recsys.metrics import Context, measure
@@ -132,10 +132,10 @@ class _Fit:
         return self._patient and self.best_epoch > 0
 
     def run(self, kind: type[Recommender], train: Dataset) -> Recommender:
-        with training.watching(self._watch):
+        with watch.watching(self._watch):
             return kind(self._config).fit(train)
 
-    def _watch(self, progress: training.Progress) -> None:
+    def _watch(self, progress: watch.Progress) -> None:
         self._report.check()
         if progress.validation is None:
             return

@@ -44,7 +44,7 @@ def train(
     import shutil
 
     from nlp.classify import train as learn
-    from recsys.training import watching
+    from recsys.watch import watching
     from serving.progress import Progress
 
     said, config = _read(file, text, label, separator, None, settings, given)

@@ -12,7 +12,7 @@ from nlp.finetune import Tuned, finetune
 from nlp.pairs import divided, from_file, of_snapshot, read_table
 from nlp.pretrain import pretrain
 from profiles.schema import ContractError
-from recsys import training
+from recsys import watch
 from serving.progress import Progress
 from serving.workspace import Workspace
 
@@ -95,7 +95,7 @@ def watched(title: str, workspace: Workspace, progress: Progress) -> Iterator[No
     told = time.monotonic()
     with progress.task(title):
 
-        def tell(at: training.Progress) -> None:
+        def tell(at: watch.Progress) -> None:
             nonlocal told
             if at.step == at.steps or time.monotonic() - told > TELL:
                 told = time.monotonic()
@@ -106,5 +106,5 @@ def watched(title: str, workspace: Workspace, progress: Progress) -> Iterator[No
                     f"{at.remaining_s:,.0f} s left"
                 )
 
-        with training.watching(tell, workspace.folder / "cache" / "training"):
+        with watch.watching(tell, workspace.folder / "cache" / "training"):
             yield

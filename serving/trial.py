@@ -19,7 +19,7 @@ from recsys.evaluation import queries
 from recsys.ranking import Ranked, top_k
 from recsys.recommender import BLOCK, NotApplicableError, Recommender, as_frame
 from recsys.split import Split, SplitConfig
-from recsys.training import noting
+from recsys.watch import noting
 from serving.blend import fit_weights
 from serving.progress import Progress
 from serving.settings import Settings, SourceChoice

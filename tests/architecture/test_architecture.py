@@ -31,6 +31,7 @@ NLP_MAY_TAKE = {
         "plots",
         "ranking",
         "training",
+        "watch",
         "optimizing",
     )
 }

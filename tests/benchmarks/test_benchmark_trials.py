@@ -52,7 +52,7 @@ def test_a_trial_hangs_on_all_its_recommender_imports_from_recsys() -> None:
 
 def test_a_fit_that_was_cut_off_remembers_its_best_epoch(tmp_path: Path) -> None:
     def tell(watch, epoch, value):
-        watch(trials.training.Progress(epoch, 9, 1, 1, 0.5, value, 0.0))
+        watch(trials.watch.Progress(epoch, 9, 1, 1, 0.5, value, 0.0))
 
     watch = trials._Epochs("x", tmp_path)
     for epoch, value in enumerate((0.1, 0.3, 0.2), 1):

@@ -17,7 +17,7 @@ from nlp.network import TextNetwork, begin
 from nlp.pairs import PAIRS
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import training
+from recsys import watch
 
 WORDS = {
     "red apple": "sour fruit",
@@ -88,19 +88,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(config: TuningConfig, tmp_path: P
     class Killed(Exception):
         pass
 
-    told: list[training.Progress] = []
+    told: list[watch.Progress] = []
 
-    def kill(progress: training.Progress) -> None:
+    def kill(progress: watch.Progress) -> None:
         told.append(progress)
         if len(told) in (1, 3, 5):
             raise Killed
 
     place = tmp_path / "resumed"
     for _ in range(3):
-        with pytest.raises(Killed), training.watching(kill, tmp_path / "kept"):
+        with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept"):
             finetune(owned, graded().head(0), config, place, hard=hard)
         assert not list(place.glob("*"))
-    with training.watching(kill, tmp_path / "kept"):
+    with watch.watching(kill, tmp_path / "kept"):
         resumed = finetune(owned, graded().head(0), config, place, hard=hard)
     assert len(told) == 7  # each epoch of each phase once
     assert weights(resumed.folder) == weights(whole.folder)

@@ -10,7 +10,7 @@ from nlp.masking import hide
 from nlp.pretrain import PretrainConfig, pretrain, tokenizer_of
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import training
+from recsys import watch
 
 TEXTS = [
     f"{who}{what}{n}"
@@ -73,13 +73,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 3})
     whole = pretrain(TEXTS, config, tmp_path / "whole")
 
-    def kill(progress: training.Progress) -> None:
+    def kill(progress: watch.Progress) -> None:
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), training.watching(kill, tmp_path / "kept"):
+    with pytest.raises(KeyboardInterrupt), watch.watching(kill, tmp_path / "kept"):
         pretrain(TEXTS, config, tmp_path / "resumed")
-    with training.watching(checkpoints=tmp_path / "kept"):
+    with watch.watching(checkpoints=tmp_path / "kept"):
         resumed = pretrain(TEXTS, config, tmp_path / "resumed")
     assert manifest.verify(resumed)["files"] == manifest.verify(whole)["files"]
 

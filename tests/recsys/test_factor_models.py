@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from recsys import training
+from recsys import training, watch
 from recsys.held_out import HeldOut
 from recsys.models import RECOMMENDERS
 from recsys.networks.lightgcn import LightGCNNetwork, symmetric
@@ -261,7 +261,7 @@ def test_held_out_ndcg_by_loops(lopsided):
 )
 def test_patience_stops_a_fit(name, more, crowd):
     seen = []
-    with training.watching(seen.append):
+    with watch.watching(seen.append):
         fit(name, crowd, epochs=200, patience=2, learning_rate=0.03, **more)
     values = [p.validation for p in seen]
     assert 2 < len(values) < 200

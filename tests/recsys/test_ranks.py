@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from profiles.schema import ITEMS
-from recsys import training
+from recsys import watch
 from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.models import RECOMMENDERS
 from recsys.recommender import Recommender
@@ -43,7 +43,7 @@ last = log["timestamp"].max()
 train = Dataset.of(log, Catalogue.of(ITEMS.empty(), log, last), last)
 for label, (name, settings) in json.loads((here / "fits.json").read_text()).items():
     kind, told = RECOMMENDERS[name], []
-    with training.watching(told.append, here / "checkpoints"):
+    with watch.watching(told.append, here / "checkpoints"):
         kind(kind.config_class(**settings)).fit(train).save(here / rank / label, name)
     told = [(p.epoch, p.loss, p.validation) for p in told]
     (here / rank / f"{label}.json").write_text(json.dumps(told))
@@ -75,12 +75,12 @@ def fitted(lopsided, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(lopsided) -> tuple[Recommender, list[training.Progress], Queries]:
+def alone(lopsided) -> tuple[Recommender, list[watch.Progress], Queries]:
     """What one process fits of the same, what it told, and whom to ask about."""
     last = lopsided.log["timestamp"].max()
     catalogue = Catalogue.of(ITEMS.empty(), lopsided.log, last)
     kind, told = RECOMMENDERS["sasrec"], []
-    with training.watching(told.append, device="cpu"):
+    with watch.watching(told.append, device="cpu"):
         model = kind(kind.config_class(**SASREC)).fit(Dataset.of(lopsided.log, catalogue, last))
     users = lopsided.log["user_id"].unique().sort().to_list()
     return model, told, catalogue.queries(users, lopsided.log, last)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from recsys import sequences, training
+from recsys import sequences, watch
 from recsys.models import RECOMMENDERS
 from recsys.networks import losses
 from recsys.sampling import Sampler
@@ -324,7 +324,7 @@ def test_a_chain_is_learned(name, more, chain):
 @every
 def test_patience_stops_a_fit(name, chain):
     seen = []
-    with training.watching(seen.append):
+    with watch.watching(seen.append):
         fit(name, chain, **SETTINGS | {"epochs": 80, "patience": 3, "validation_users": 40})
     values = [p.validation for p in seen]
     assert len(values) < 80
@@ -355,10 +355,10 @@ def test_a_killed_fit_goes_on_to_the_same_state(name, more, lopsided, tmp_path):
             raise Killed
 
     config = {**more, "patience": 5}
-    with pytest.raises(Killed), training.watching(kill, tmp_path / "kept"):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept"):
         fit(name, lopsided, **config)
     seen = []
-    with training.watching(seen.append, tmp_path / "kept"):
+    with watch.watching(seen.append, tmp_path / "kept"):
         resumed = fit(name, lopsided, **config)
     assert [p.epoch for p in seen] == [3]
     resumed.save(tmp_path / "resumed", name)

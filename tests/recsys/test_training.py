@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from profiles.schema import ContractError
-from recsys import training
+from recsys import training, watch
 from recsys.optimizing import Group
 from recsys.ranks import Ranks
-from recsys.training import Progress, Task, Trained, TrainingConfig
+from recsys.training import Task, Trained, TrainingConfig
+from recsys.watch import Progress
 
 
 def regression(noise: float = 0.0, validate=None, dropout: float = 0.1) -> Task:
@@ -93,11 +94,11 @@ def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
         if progress.epoch == at:
             raise Killed
 
-    with pytest.raises(Killed), training.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path):
         training.train(regression(0.1, metric()), config)
     seen: list[Progress] = []
     resumed = regression(0.1, metric())
-    with training.watching(seen.append, tmp_path):
+    with watch.watching(seen.append, tmp_path):
         assert training.train(resumed, config) == expected
     assert [p.epoch for p in seen] == list(range(at + 1, 7))
     assert equal(whole, resumed)
@@ -108,7 +109,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
 
 def test_a_checkpoint_of_another_fit_is_left_alone_and_a_changed_one_refused(tmp_path):
     config = TrainingConfig(epochs=2)
-    with training.watching(checkpoints=tmp_path):
+    with watch.watching(checkpoints=tmp_path):
         training.train(regression(), config)
         training.train(regression(), config.model_copy(update={"epochs": 3}))
         assert len(list(tmp_path.iterdir())) == 2
@@ -140,9 +141,9 @@ def test_it_stops_when_validation_does_and_keeps_the_best():
 
 def test_progress_tells_loss_and_time_left():
     seen: list[Progress] = []
-    with training.watching(seen.append):
+    with watch.watching(seen.append):
         training.train(regression(), TrainingConfig(epochs=3))
-        with training.watching():
+        with watch.watching():
             training.train(regression(), TrainingConfig(epochs=1))  # not watched
     assert [(p.epoch, p.epochs, p.step, p.steps) for p in seen] == [(n, 3, 7, 7) for n in (1, 2, 3)]
     assert [p.remaining_s > 0 for p in seen] == [True, True, False]
@@ -207,7 +208,7 @@ def test_half_precision_is_asked_for_not_assumed():
     ):
         kinds.clear()
         config = TrainingConfig(epochs=1, precision=precision)
-        with training.watching(device="cpu"):
+        with watch.watching(device="cpu"):
             training.train(Task(task.module, task.batches, loss, "", bfloat16=worth), config)
         assert set(kinds) == {expected}
 
@@ -282,9 +283,9 @@ def test_groups_go_on_to_the_same_bits(tmp_path):
         if progress.epoch == 2:
             raise Killed
 
-    with pytest.raises(Killed), training.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path):
         training.train(task(), config)
-    with training.watching(checkpoints=tmp_path):
+    with watch.watching(checkpoints=tmp_path):
         assert training.train(resumed, config) == expected
     assert equal(whole, resumed)
     assert not equal(whole, regression())
@@ -313,9 +314,9 @@ def test_the_last_epochs_are_averaged_also_after_a_kill(tmp_path):
         if progress.epoch == 4 and progress.step == progress.steps:
             raise Killed
 
-    with pytest.raises(Killed), training.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path):
         training.train(replace(regression(0.1), average=3), config)
     resumed = replace(regression(0.1), average=3)
-    with training.watching(checkpoints=tmp_path):
+    with watch.watching(checkpoints=tmp_path):
         training.train(resumed, config)
     assert equal(resumed, averaged)

@@ -9,7 +9,7 @@ import pytest
 
 from profiles.interactions import InteractionsConfig, interactions
 from profiles.simulate import WorldConfig, simulate
-from recsys import training
+from recsys import watch
 from recsys.dataset import Catalogue, Dataset
 from recsys.evaluation import EvaluationConfig, measure_split, queries
 from recsys.models import RECOMMENDERS
@@ -84,8 +84,8 @@ def test_it_is_about_as_good_as_a_fit_and_takes_a_fraction(name, shop):
     model, fresh = kind(config).fit(shop.then), kind(config)
     steps: dict[str, int] = {}
     for what, work in (("update", model.update), ("fit", fresh.fit)):
-        seen: list[training.Progress] = []
-        with training.watching(seen.append):
+        seen: list[watch.Progress] = []
+        with watch.watching(seen.append):
             work(shop.train)
         steps[what] = sum(p.steps for p in seen)
     new, full = ndcg(model, shop), ndcg(fresh, shop)

@@ -1,0 +1,81 @@
+"""What surrounds the fits of a program: who is told how far they are, where they are kept, where they run."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands."""
+
+    epoch: int  # from 1
+    epochs: int
+    step: int  # of this epoch, from 1
+    steps: int
+    loss: float  # mean over this epoch so far
+    validation: float | None  # at the end of an epoch that was validated
+    remaining_s: float  # until all epochs are done
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What surrounds the fits of a program: none of it changes a result but `device`, in the last bits."""
+
+    progress: Callable[[Progress], None] | None = None
+    checkpoints: Path | None = None  # written there each epoch; a fit that finds its own goes on
+    device: str | None = None  # of torch; none: CUDA where there is one
+
+
+_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+
+
+@contextmanager
+def watching(
+    progress: Callable[[Progress], None] | None = None,
+    checkpoints: Path | None = None,
+    device: str | None = None,
+) -> Iterator[None]:
+    """Watch every fit begun inside: `with watching(print): model.fit(train)`."""
+    token = _WATCH.set(Watch(progress, checkpoints, device))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+@contextmanager
+def noting() -> Iterator[list[Progress]]:
+    """Note where every fit begun inside stands after each epoch; whoever watches outside still does."""
+    outer, epochs = watched(), list[Progress]()
+
+    def note(now: Progress) -> None:
+        if now.step == now.steps:
+            epochs.append(now)
+        if outer.progress is not None:
+            outer.progress(now)
+
+    token = _WATCH.set(replace(outer, progress=note))
+    try:
+        yield epochs
+    finally:
+        _WATCH.reset(token)
+
+
+def watched() -> Watch:
+    """Return what surrounds a fit that begins here."""
+    return _WATCH.get() or Watch()
+
+
+def device() -> "torch.device":
+    """Return where a fit runs."""
+    import torch
+
+    wanted = watched().device
+    return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
