@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 import polars as pl
 from profiles.schema import ITEMS
-from recsys import training
+from recsys import watch
 from recsys.dataset import Catalogue, Dataset
 from recsys.models import RECOMMENDERS
 

@@ -113,7 +113,7 @@ def test_a_release_is_judged_by_the_lists_it_would_have_shown(shown):
     release = shown.releases.active()
     # Whatever stands first earns 1, and at the last rank only what the release itself would show.
     engine, at = Engine(shown, shown.release), shown.snapshot.as_of
-    best = {u: list(engine.recommendations([u], 4, at)["item_id"]) for u in USERS}
+    best = {u: list(engine.recommendations([u], 4, at)[0]["item_id"]) for u in USERS}
     asked = rows.select("user_id", "item_id", "rank").iter_rows()
     right = [float(rank == 1 or best[user][3] == item) for user, item, rank in asked]
     rows = rows.with_columns(reward=pl.Series(right) * pl.col("rank").is_in([1, 4]))
