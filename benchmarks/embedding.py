@@ -86,11 +86,11 @@ def _pairs(data: str, steps: int, seed: int) -> pl.DataFrame:
 
 def step(data: str, steps: int, seed: int) -> Figures:
     """Time the steps of one epoch of fine-tuning, the first left out."""
-    from nlp.finetune import TuningConfig, recipe_for
+    from nlp.finetune import FinetuneConfig, recipe_for
     from nlp.network import begin
     from nlp.tasks import Reader, pairs
 
-    base, config = locate(EncoderConfig()), TuningConfig(epochs=1, batch_size=BATCH, seed=seed)
+    base, config = locate(EncoderConfig()), FinetuneConfig(epochs=1, batch_size=BATCH, seed=seed)
     assert isinstance(base, Path)
     learned = coded(_pairs(data, steps, seed))
     tokenizer, network = begin(base, recipe_for(base, config))

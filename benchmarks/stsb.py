@@ -19,14 +19,14 @@ from benchmarks.process import Figures, Task
 from benchmarks.report import Benchmark, Plan, Row
 from nlp.coding import coded
 from nlp.encoder import EncoderConfig, TextEncoder
-from nlp.finetune import TuningConfig, finetune
+from nlp.finetune import FinetuneConfig, finetune
 from nlp.pairs import PAIRS
 from nlp.tasks import correlation
 from recsys import watch
 
 FILE = "stsb/en.parquet"
 READ = ("nlp", "recsys/training.py", "recsys/optimizing.py")
-SETTINGS = TuningConfig(epochs=2, patience=2, learning_rate=1e-4, batch_size=32)
+SETTINGS = FinetuneConfig(epochs=2, patience=2, learning_rate=1e-4, batch_size=32)
 QUICK_ROWS = 64
 FIGURES = ("spearman", "dev", "seconds")
 

@@ -25,7 +25,7 @@ from recsys.training import TrainingConfig
 FORMAT = 1  # raise it when the same pairs and settings give other weights
 
 
-class TuningConfig(TrainingConfig):
+class FinetuneConfig(TrainingConfig):
     """Hyperparameters of fine-tuning; those of the loop have defaults that suit a trained encoder."""
 
     model: str | None = Field(None, min_length=1, description="folder to begin from; null: all-MiniLM-L6-v2")
@@ -87,7 +87,7 @@ Phase = Callable[[str], AbstractContextManager[object]]
 def finetune(
     train: pl.DataFrame,
     validation: pl.DataFrame,
-    config: TuningConfig,
+    config: FinetuneConfig,
     root: Path,
     chosen: pl.DataFrame | None = None,
     hard: pl.DataFrame | None = None,
@@ -113,7 +113,7 @@ def finetune(
     return Tuned(place, told["metric"], told["before"], told["after"])
 
 
-def objective_of(pairs: pl.DataFrame, config: TuningConfig) -> str:
+def objective_of(pairs: pl.DataFrame, config: FinetuneConfig) -> str:
     """Return the loss that pairs ask for; raises ContractError where they cannot be learned from."""
     scored = len(pairs) - pairs["score"].null_count()
     if len(pairs) < 2:
@@ -130,7 +130,7 @@ def objective_of(pairs: pl.DataFrame, config: TuningConfig) -> str:
     return config.objective
 
 
-def recipe_for(base: Path, config: TuningConfig) -> Recipe:
+def recipe_for(base: Path, config: FinetuneConfig) -> Recipe:
     """Return how the tuned encoder pools: as the folder it begins from, but for what the settings name."""
     begun = recipe_of(base)
     recipe = Recipe(
@@ -145,7 +145,7 @@ def recipe_for(base: Path, config: TuningConfig) -> Recipe:
 
 
 def _tune(
-    base: Path, learned: Coded, held: Coded, objective: str, config: TuningConfig, place: Path, phase: Phase
+    base: Path, learned: Coded, held: Coded, objective: str, config: FinetuneConfig, place: Path, phase: Phase
 ) -> None:
     from nlp import layerwise
     from nlp.masking import MaskedLanguage, mlm
@@ -196,5 +196,5 @@ def _tune(
         network.save(folder, tokenizer)
 
 
-def _passes(config: TuningConfig, epochs: int) -> TuningConfig:
+def _passes(config: FinetuneConfig, epochs: int) -> FinetuneConfig:
     return config.model_copy(update={"epochs": epochs, "patience": 0})

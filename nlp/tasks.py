@@ -16,7 +16,7 @@ from recsys.training import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nlp.finetune import TuningConfig
+    from nlp.finetune import FinetuneConfig
     from nlp.network import TextNetwork
 
 MEMORY = ("batch_size", "chunk_tokens", "max_tokens")
@@ -61,7 +61,7 @@ def pairs(
     read: Reader,
     learned: Coded,
     objective: str,
-    config: "TuningConfig",
+    config: "FinetuneConfig",
     key: str,
     judge: Callable[[], float] | None,
 ) -> Task:
@@ -87,7 +87,7 @@ def pairs(
     return _task(read, training.shuffled(len(learned.left), config.batch_size), loss, key, config, judge)
 
 
-def simcse(read: Reader, texts: int, config: "TuningConfig", key: str) -> Task:
+def simcse(read: Reader, texts: int, config: "FinetuneConfig", key: str) -> Task:
     """Return the task of knowing a text again under another dropout (Gao et al., EMNLP 2021)."""
     import torch
 
@@ -104,7 +104,7 @@ def _task(
     batches: Callable[[np.random.Generator], Sequence[np.ndarray]],
     loss: Callable[[np.ndarray, np.random.Generator], Any],
     key: str,
-    config: "TuningConfig",
+    config: "FinetuneConfig",
     judge: Callable[[], float] | None,
 ) -> Task:
     from nlp.encoder import bfloat16_is_fast

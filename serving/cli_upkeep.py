@@ -63,6 +63,15 @@ def _print_outcome(outcome: Any, as_json: bool, quiet: bool) -> None:
                 f"releases that learned from them are still there: {', '.join(outcome.releases)}; "
                 "--retrain fits anew and deletes them"
             )
+        if outcome.encoders and outcome.deleted:
+            print(  # noqa: T201
+                f"[text] model reads texts with an encoder that may have learned from them: "
+                f"{', '.join(outcome.encoders)}; `attune finetune` makes another to set it to"
+            )
+        elif outcome.encoders:
+            print(  # noqa: T201
+                f"encoders that may have learned from them are still there: {', '.join(outcome.encoders)}"
+            )
 
 
 def prune(

@@ -2,8 +2,9 @@
 
 The store forgets first, at once for every reader. Then go what is derived: rejected rows, answers,
 measured rows and vectors lose theirs; snapshots, derived frames, fitted models and their checkpoints are
-removed whole and built anew. A release cannot be unpicked: those that were trained on what is gone are
-named, or with `retrain` replaced and deleted.
+removed whole and built anew. A release cannot be unpicked, nor can an encoder: those that were trained on
+what is gone are named, or with `retrain` replaced and deleted. The encoder that the settings read stays and
+stays named: texts could not be read without it, and only a person can say when to fine-tune again.
 
 What remains of a person is a salted hash (`erased`), so that reading the same source files again does not
 bring back what was before the erasure.
@@ -12,7 +13,7 @@ bring back what was before the erasure.
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import polars as pl
@@ -25,7 +26,7 @@ from serving.erased import remember
 from serving.ingest import FOLDER
 from serving.pipeline import STAGES, Pipeline
 from serving.progress import Progress
-from serving.workspace import Workspace
+from serving.workspace import ENCODERS, Workspace
 
 EVERYTHING = 1 << 62
 END = datetime.max.replace(tzinfo=UTC)
@@ -34,11 +35,12 @@ PER_USER = ("recommendations", "contributions", "metrics", "examples")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was taken out, and the releases that had learned from it: still there, or deleted."""
+    """What was taken out, and what had learned from it."""
 
     removed: Removed
-    releases: list[str]
+    releases: list[str]  # still there, or deleted
     deleted: bool
+    encoders: list[str] = field(default_factory=list)  # still there, in encoders/
 
 
 def erase(workspace: Workspace, users: Sequence[str], retrain: bool, progress: Progress) -> Outcome:
@@ -121,16 +123,33 @@ def _rebuilt(
 ) -> Outcome:
     """Build profiles without what is gone; with `retrain` models too, and delete those that learned it."""
     pipeline = Pipeline(workspace, progress)
+    # When an encoder learned, and of whom, it does not say: where anything is gone all may have learned it.
+    encoders = _encoders(workspace) if removed.events else []
     if not workspace.store.watermark() or not _events_left(workspace):
-        return Outcome(removed, learned, False)
+        return Outcome(removed, learned, False, encoders)
     pipeline.run(tuple(stage for stage in STAGES if stage != "ingest") if retrain else ("build",))
     if not retrain:
-        return Outcome(removed, learned, False)
+        return Outcome(removed, learned, False, encoders)
+    in_use = [name for name in encoders if _reads(workspace, name)]
+    for name in set(encoders) - set(in_use):
+        shutil.rmtree(workspace.folder / ENCODERS / name)
     active = workspace.releases.active()
     for name in learned:
         if name != active:
             workspace.releases.delete(name)
-    return Outcome(removed, [name for name in learned if name != active], True)
+    return Outcome(removed, [name for name in learned if name != active], True, in_use)
+
+
+def _encoders(workspace: Workspace) -> list[str]:
+    """Return the names of the encoders that were trained in this workspace."""
+    return sorted(path.name for path in (workspace.folder / ENCODERS).glob("[!.]*"))
+
+
+def _reads(workspace: Workspace, encoder: str) -> bool:
+    """Whether the settings read texts with an encoder of this workspace."""
+    model = workspace.settings.text.model
+    own = (workspace.folder / ENCODERS / encoder).resolve()
+    return model is not None and (workspace.root / model).resolve() == own
 
 
 def _events_left(workspace: Workspace) -> bool:

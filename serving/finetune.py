@@ -14,7 +14,7 @@ from nlp.pretrain import pretrain
 from profiles.schema import ContractError
 from recsys import watch
 from serving.progress import Progress
-from serving.workspace import Workspace
+from serving.workspace import ENCODERS, Workspace
 
 TELL = 30.0  # seconds between two lines inside an epoch
 
@@ -40,7 +40,7 @@ def run(workspace: Workspace, progress: Progress) -> Outcome:
         def phase(title: str) -> AbstractContextManager[None]:
             return watched(f"finetune: {title}", workspace, progress)
 
-        root = workspace.folder / "encoders"
+        root = workspace.folder / ENCODERS
         tuned = finetune(train, validation, settings.finetune, root, chosen, _hard(workspace), phase)
     return Outcome(tuned, len(train), len(validation))
 
@@ -60,7 +60,7 @@ def begin(workspace: Workspace, file: Path | None, column: str, progress: Progre
         return pretrain(
             texts.to_list(),
             workspace.settings.pretrain,
-            workspace.folder / "encoders",
+            workspace.folder / ENCODERS,
             lambda title: watched(f"pretrain: {title}", workspace, progress),
         )
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from nlp.encoder import EncoderConfig
-from nlp.finetune import TuningConfig as FinetuneConfig
+from nlp.finetune import FinetuneConfig
 from nlp.pairs import PairsConfig
 from nlp.pretrain import PretrainConfig
 from profiles.features import FeaturesConfig

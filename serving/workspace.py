@@ -37,6 +37,7 @@ from serving.words import Words
 if TYPE_CHECKING:
     from serving.notebook import Evaluation, Lists, Profile, Verdict
 
+ENCODERS = "encoders"  # trained in the workspace
 # How files and folders are called until they are whole (profiles.manifest, serving.batch).
 UNFINISHED = (
     *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json", "costs.json")),
@@ -44,7 +45,7 @@ UNFINISHED = (
     "report/.*",
     *(
         f"{folder}/.*-*"
-        for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases", "encoders")
+        for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases", ENCODERS)
     ),
 )
 

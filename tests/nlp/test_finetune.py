@@ -11,7 +11,7 @@ from torch import nn
 
 from nlp import layerwise
 from nlp.encoder import EncoderConfig, TextEncoder
-from nlp.finetune import TuningConfig, finetune
+from nlp.finetune import FinetuneConfig, finetune
 from nlp.folder import Recipe
 from nlp.network import TextNetwork, begin
 from nlp.pairs import PAIRS
@@ -43,8 +43,8 @@ def graded() -> pl.DataFrame:
 
 
 @pytest.fixture
-def config(tiny: Path) -> TuningConfig:
-    return TuningConfig(
+def config(tiny: Path) -> FinetuneConfig:
+    return FinetuneConfig(
         model=str(tiny), epochs=6, batch_size=16, learning_rate=0.01, chunk_tokens=64, precision="float32"
     )
 
@@ -53,7 +53,7 @@ def weights(folder: Path) -> dict[str, str]:
     return dict(manifest.verify(folder)["files"])
 
 
-def test_pairs_come_to_lie_near_each_other(config: TuningConfig, tmp_path: Path) -> None:
+def test_pairs_come_to_lie_near_each_other(config: FinetuneConfig, tmp_path: Path) -> None:
     held = pairs(9).tail(6)  # the ninth time each is said
     tuned = finetune(pairs(), held, config, tmp_path / "made")
     assert tuned.metric == "mrr@10"
@@ -70,14 +70,14 @@ def test_pairs_come_to_lie_near_each_other(config: TuningConfig, tmp_path: Path)
 
 
 @pytest.mark.parametrize("objective", ["auto", "regression"])
-def test_graded_pairs_come_into_their_order(config: TuningConfig, tmp_path: Path, objective: str) -> None:
+def test_graded_pairs_come_into_their_order(config: FinetuneConfig, tmp_path: Path, objective: str) -> None:
     config = config.model_copy(update={"objective": objective, "epochs": 12})
     tuned = finetune(graded(), graded(), config, tmp_path)
     assert tuned.metric == "spearman"
     assert tuned.after > max(0.8, tuned.before + 0.1)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(config: TuningConfig, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits(config: FinetuneConfig, tmp_path: Path) -> None:
     """Killed in each of the three phases in turn, with drawn negatives, dropout, sizes and a new head."""
     hard = pl.DataFrame({"user_id": ["u"] * 3, "text": ["rain", "snow", "hail"]})
     owned = pairs().with_columns(user_id=pl.lit("u"))
@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(config: TuningConfig, tmp_path: P
 
 
 def test_the_same_run_again_is_the_same_bits_and_another_seed_another_folder(
-    config: TuningConfig, tmp_path: Path
+    config: FinetuneConfig, tmp_path: Path
 ) -> None:
     none = pairs().head(0)
     config = config.model_copy(update={"epochs": 1})
@@ -119,7 +119,7 @@ def test_the_same_run_again_is_the_same_bits_and_another_seed_another_folder(
     assert weights(other.folder) != weights(first.folder)
 
 
-def test_lora_is_merged_and_the_head_alone_leaves_the_body(config: TuningConfig, tmp_path: Path) -> None:
+def test_lora_is_merged_and_the_head_alone_leaves_the_body(config: FinetuneConfig, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     pytest.importorskip("peft")
@@ -163,7 +163,7 @@ def test_layers_learn_slower_the_deeper_they_lie() -> None:
     assert [len(group.parameters) for group in layerwise.groups(network)] == [1]
 
 
-def test_what_cannot_be_learned_says_so(config: TuningConfig, tmp_path: Path) -> None:
+def test_what_cannot_be_learned_says_so(config: FinetuneConfig, tmp_path: Path) -> None:
     none = pairs().head(0)
     mixed = pl.concat([graded(), pairs()])
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_learned_says_so(config: TuningConfig, tmp_path: Path) ->
     assert not list((tmp_path / "made").glob("*"))
 
 
-def test_odd_texts_are_learned_from_too(config: TuningConfig, tmp_path: Path) -> None:
+def test_odd_texts_are_learned_from_too(config: FinetuneConfig, tmp_path: Path) -> None:
     odd = ["🍕🎉 great!!!", "مرحبا بالعالم", "long " * 20_000, "שלום עולם tea", "\u200b", "\x00\x07 bell"]
     train = PAIRS.conform(pl.DataFrame({"left": odd[:3], "right": odd[3:]}))
     tuned = finetune(train, train, config.model_copy(update={"epochs": 1}), tmp_path)
@@ -189,7 +189,7 @@ def test_odd_texts_are_learned_from_too(config: TuningConfig, tmp_path: Path) ->
     assert np.isfinite(tuned.after)
 
 
-def test_the_tuned_folder_is_refused_once_it_changed(config: TuningConfig, tmp_path: Path) -> None:
+def test_the_tuned_folder_is_refused_once_it_changed(config: FinetuneConfig, tmp_path: Path) -> None:
     tuned = finetune(pairs(2), pairs().head(0), config.model_copy(update={"epochs": 1}), tmp_path / "made")
     copied = tmp_path / "copied"
     shutil.copytree(tuned.folder, copied)

@@ -3,6 +3,7 @@
 import json
 import random
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nlp.encoder import EncoderConfig, locate
 from profiles.schema import EVENTS, EXPOSURES, ContractError
 from serving.backup import backup, restore
 from serving.erasure import erase, retain
@@ -135,6 +137,23 @@ def holders(folder: Path, users: list[str]) -> set[str]:
         if any(user in text or user.encode() in raw or bytes.fromhex(user) in raw for user in users):
             found.add(str(path.relative_to(folder)))
     return found
+
+
+@pytest.mark.parametrize("retrain", [False, True])
+def test_encoders_that_may_have_learned_are_named_or_deleted(
+    copied: tuple[Workspace, list[str]], retrain: bool
+) -> None:
+    """All but the one that the settings read texts with: that one is named."""
+    workspace, users = copied
+    model = workspace.settings.text.model
+    for name in ("tuned-1", "tuned-2"):
+        shutil.copytree(str(locate(EncoderConfig(model=model))), workspace.folder / "encoders" / name)
+    text = workspace.settings.text.model_copy(update={"model": str(workspace.folder / "encoders/tuned-2")})
+    workspace.settings = workspace.settings.model_copy(update={"text": text})
+    assert erase(workspace, ["nobody at all"], False, QUIET).encoders == []
+    outcome = erase(workspace, users[:1], retrain, QUIET)
+    assert outcome.encoders == (["tuned-2"] if retrain else ["tuned-1", "tuned-2"])
+    assert sorted(path.name for path in (workspace.folder / "encoders").iterdir()) == outcome.encoders
 
 
 def test_the_search_finds_them_before(copied: tuple[Workspace, list[str]]) -> None:
