@@ -120,7 +120,7 @@ def classify(folder: str, file: str, method: str, seed: int, quick: bool) -> Fig
         plain.append(asked(classifier, held))
         texts = filled(held, seed, choosing=False)
         other.append(asked(classifier, texts))
-        ways += texts["paraphrase"]
+        ways += texts["paraphrase"].to_list()
     told = {"fit_s": time.perf_counter() - begun, "settings": settings, "chosen_by": chosen_by}
     entities = [name for _, held in parts for name in held["entity"]]
     found = {
