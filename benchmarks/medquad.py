@@ -99,36 +99,33 @@ def classify(folder: str, file: str, method: str, seed: int, quick: bool) -> Fig
     cuts = folds(rows["qtype"].to_list(), dealt, rows["entity"].to_list())
     parts = [(few(rows[fold.train], seed), rows[fold.test]) for fold in cuts]
 
-    def learned(settings: dict[str, Any], known: pl.DataFrame) -> Any:
-        with tempfile.TemporaryDirectory() as made:
+    def judged(settings: dict[str, Any], known: pl.DataFrame, *asked: pl.DataFrame) -> list[Judged]:
+        with tempfile.TemporaryDirectory() as made:  # an encoder is read from there when it is first asked
             config = ClassifierConfig(**settings, seed=seed)
-            return train(known["question"].to_list(), known["qtype"].to_list(), config, Path(made) / "it")
-
-    def asked(classifier: Any, texts: pl.DataFrame) -> Judged:
-        judged: Judged = classifier.judged(texts["question"].to_list(), texts["qtype"].to_list())
-        return judged
+            place = Path(made) / "classifier"
+            classifier = train(known["question"].to_list(), known["qtype"].to_list(), config, place)
+            return [classifier.judged(t["question"].to_list(), t["qtype"].to_list()) for t in asked]
 
     tried, chosen_by = METHODS[method][:1] if quick else METHODS[method], list[float]()
     for settings in tried:
-        judged = asked(learned(settings, parts[0][0]), filled(parts[0][1], seed, choosing=True))
-        chosen_by.append(macro_f1([judged], [*range(len(judged.truth))], seed)["macro_f1"])
+        found = judged(settings, parts[0][0], filled(parts[0][1], seed, choosing=True))
+        chosen_by.append(macro_f1(found, [*range(len(found[0].truth))], seed)["macro_f1"])
     settings = tried[int(np.argmax(chosen_by))]
 
     begun, plain, other, ways = time.perf_counter(), list[Judged](), list[Judged](), list[str]()
     for known, held in parts:
-        classifier = learned(settings, known)
-        plain.append(asked(classifier, held))
         texts = filled(held, seed, choosing=False)
-        other.append(asked(classifier, texts))
+        for sort, one in zip((plain, other), judged(settings, known, held, texts), strict=True):
+            sort.append(one)
         ways += texts["paraphrase"].to_list()
     told = {"fit_s": time.perf_counter() - begun, "settings": settings, "chosen_by": chosen_by}
     entities = [name for _, held in parts for name in held["entity"]]
-    found = {
+    both = {
         "entities": {**told, **macro_f1(plain, entities, seed)},
         "paraphrases": {**told, **macro_f1(other, ways, seed)},
     }
     Path(folder).mkdir(parents=True, exist_ok=True)
-    manifest.write_atomically(Path(folder) / f"{method}.json", json.dumps(found).encode())
+    manifest.write_atomically(Path(folder) / f"{method}.json", json.dumps(both).encode())
     return {}
 
 
