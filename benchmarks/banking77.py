@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, evaluate, few, options, plan_of, read
+from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, few, options, plan_of, read, thinned
 from benchmarks.process import Figures
 from benchmarks.report import KEPT, Benchmark, Plan
 
@@ -33,7 +33,7 @@ def score(data: str, settings: str, shots: int, seed: int, texts: int) -> Figure
 def part(path: Path, texts: int = 0) -> pl.DataFrame:
     """Return text and label of one part, evenly thinned to `texts` rows unless 0."""
     frame = read(path).select("text", label="category")
-    return frame.gather_every(max(1, len(frame) // texts)) if texts else frame
+    return thinned(frame, texts)
 
 
 def plan(args: argparse.Namespace) -> Plan:
@@ -42,8 +42,7 @@ def plan(args: argparse.Namespace) -> Plan:
     texts = QUICK_TEXTS if args.quick else 0
     counts = {}
     if not missing:
-        train, test = (part(args.data / name, texts) for name in (TRAIN, TEST))
-        counts = {"train": len(train), "test": len(test), "labels": train["label"].n_unique()}
+        counts = counted(*(part(args.data / name, texts) for name in (TRAIN, TEST)))
     short = {"epochs": 1} if args.quick else {}
     asked = {"data": args.data, "shots": 0, "seed": args.seed, "texts": texts}
     rows = {

@@ -30,6 +30,16 @@ def read(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path)
 
 
+def thinned(part: pl.DataFrame, texts: int) -> pl.DataFrame:
+    """Return about `texts` rows, evenly from the whole; all of them where it is 0."""
+    return part.gather_every(max(1, len(part) // texts)) if texts else part
+
+
+def counted(train_part: pl.DataFrame, test_part: pl.DataFrame) -> dict[str, int]:
+    """Return how many texts and labels there are."""
+    return {"train": len(train_part), "test": len(test_part), "labels": train_part["label"].n_unique()}
+
+
 def few(part: pl.DataFrame, shots: int, seed: int) -> pl.DataFrame:
     """Return `shots` rows of each label, drawn by `seed`; all of them where shots is 0."""
     if not shots:

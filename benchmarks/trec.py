@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, evaluate, options, plan_of, read
+from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, options, plan_of, read, thinned
 from benchmarks.process import Figures
 from benchmarks.report import KEPT, Benchmark, Plan
 
@@ -30,7 +30,7 @@ def part(path: Path, split: str, coarse: bool, texts: int = 0) -> pl.DataFrame:
     """Return text and label of one part; a coarse type is what stands before the colon of a fine one."""
     label = pl.col("label").str.split(":").list.first() if coarse else pl.col("label")
     frame = read(path).filter(pl.col("split") == split).select("text", label)
-    return frame.gather_every(max(1, len(frame) // texts)) if texts else frame
+    return thinned(frame, texts)
 
 
 def plan(args: argparse.Namespace) -> Plan:
@@ -39,8 +39,7 @@ def plan(args: argparse.Namespace) -> Plan:
     texts = QUICK_TEXTS if args.quick else 0
     counts = {}
     if not missing:
-        train, test = (part(args.data / FILE, name, False, texts) for name in ("train", "test"))
-        counts = {"train": len(train), "test": len(test), "labels": train["label"].n_unique()}
+        counts = counted(*(part(args.data / FILE, name, False, texts) for name in ("train", "test")))
     settings = TUNED | ({"epochs": 1} if args.quick else {}) | {"seed": args.seed}
     asked = {"data": args.data, "texts": texts}
     rows = {

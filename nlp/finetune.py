@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from nlp.coding import Coded, coded
 from nlp.encoder import EncoderConfig, bfloat16_is_fast, locate, tokenize
 from nlp.folder import Pooling, Recipe, digest, facts, recipe_of
+from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys import training
@@ -25,7 +26,7 @@ from recsys.training import TrainingConfig
 FORMAT = 1  # raise it when the same pairs and settings give other weights
 
 
-class FinetuneConfig(TrainingConfig):
+class FinetuneConfig(BertDefaults, TrainingConfig):
     """Hyperparameters of fine-tuning; those of the loop have defaults that suit a trained encoder."""
 
     model: str | None = Field(None, min_length=1, description="folder to begin from; null: all-MiniLM-L6-v2")
@@ -63,10 +64,6 @@ class FinetuneConfig(TrainingConfig):
     )
 
     learning_rate: PositiveFloat = Field(5e-5, description="step size at its highest")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how the step size falls")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of all steps over which the rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="pull of matrices towards 0 a step; biases have none")
-    clip: PositiveFloat | None = Field(1.0, description="gradients of a larger norm are scaled down to it")
     batch_size: PositiveInt = Field(64, description="pairs a step: each is a negative of all others")
     epochs: PositiveInt = Field(3, description="passes over the pairs, at most")
 

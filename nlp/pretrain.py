@@ -7,12 +7,13 @@ tokens (Devlin et al., NAACL 2019), through the one gradient loop, so a killed r
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from nlp.encoder import bfloat16_is_fast, tokenize
 from nlp.folder import Recipe
+from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys import training
@@ -22,7 +23,7 @@ FORMAT = 1  # raise it when the same texts and settings give other weights
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-class PretrainConfig(TrainingConfig):
+class PretrainConfig(BertDefaults, TrainingConfig):
     """The size of the model, and how long it learns."""
 
     vocabulary: int = Field(8000, ge=100, le=100_000, description="pieces of words, at most")
@@ -33,10 +34,6 @@ class PretrainConfig(TrainingConfig):
     masked: float = Field(0.15, gt=0, lt=1, description="share of the tokens that are foretold")
 
     learning_rate: PositiveFloat = Field(5e-4, description="step size at its highest")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how the step size falls")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of all steps over which the rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="pull of matrices towards 0 a step; biases have none")
-    clip: PositiveFloat | None = Field(1.0, description="gradients of a larger norm are scaled down to it")
     batch_size: PositiveInt = Field(32, description="texts a step")
     epochs: PositiveInt = Field(10, description="passes over the texts")
 

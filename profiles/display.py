@@ -1,5 +1,6 @@
 """How objects show themselves: tables as HTML in which nothing a stranger wrote is taken for markup."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from html import escape
@@ -70,9 +71,9 @@ def frame_table(frame: pl.DataFrame, caption: str = "") -> str:
 class Displayed:
     """What shows itself in a notebook; a subclass gives `to_polars`, and a `_caption` above its table."""
 
+    @abstractmethod
     def to_polars(self) -> pl.DataFrame:
         """Return what this holds as a frame."""
-        raise NotImplementedError
 
     def to_pandas(self) -> Any:
         """Return what this holds as a pandas frame; raises ContractError where pandas is not installed."""

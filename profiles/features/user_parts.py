@@ -63,9 +63,7 @@ class Pages:
     def written(self, frame: pl.DataFrame) -> BytesIO:
         """Return a frame as a file in memory."""
         try:
-            file = (
-                self._free.get_nowait()
-            )  # not `get` after a look: another thread may be the one that gets it
+            file = self._free.get_nowait()  # after a look another thread may be the one that gets it
         except Empty:
             file = BytesIO()
         file.seek(0)
