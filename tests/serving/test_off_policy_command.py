@@ -1,6 +1,7 @@
 """Exploring answers, logged with propensities, and the releases judged by them."""
 
 import json
+import random
 from datetime import timedelta
 
 import polars as pl
@@ -19,8 +20,13 @@ USERS = [f"u{n:04}" for n in range(1, 41)]
 
 
 @pytest.fixture
-def exploring(workspace):
-    """Return a workspace whose settings explore."""
+def exploring(workspace, monkeypatch):
+    """Return a workspace whose settings explore, its draws the same in each run.
+
+    An answer is drawn from its id, and an interval of 95 % holds the truth for 19 of 20 sets of ids.
+    """
+    ids = random.Random(0)
+    monkeypatch.setattr("serving.engine.secrets.token_hex", lambda n: ids.randbytes(n).hex())
     config = workspace.folder / "attune.toml"
     config.write_text(config.read_text() + "\n[explore]\nepsilon = 0.6\ntail = 2\npool = 5\n")
     opened = Workspace(workspace.folder, config)
