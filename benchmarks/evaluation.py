@@ -2,12 +2,14 @@
 
 From frames to one number a user: checks, coding and the search for hits are inside the time; reading the
 frames from disk and compiling loops are not, for ours and for the peers. All are given the same ids, strings.
-RecTools runs in an environment of its own.
+RecTools runs in an environment of its own. `gowalla_*`: lists of 20 for everybody asked on Gowalla and eight
+metrics of them, beside the recommender's scores of the whole catalogue alone.
 
-    python -m benchmarks.evaluation
+    python -m benchmarks.evaluation --gowalla shared/data/gowalla
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +18,27 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks import gowalla
 from benchmarks.peer_environment import asked
 from benchmarks.process import Figures, Task
 from benchmarks.report import KEPT, Benchmark, Plan, Row, count
 from profiles import manifest
+from profiles.schema import ITEMS as ITEM_ATTRIBUTES
+from recsys.dataset import Catalogue, Dataset, Queries
+from recsys.evaluation import EvaluationConfig
 from recsys.metrics import Context, measure
+from recsys.models import RECOMMENDERS
+from recsys.recommender import Recommender
 from recsys.schema import RECOMMENDATIONS
 
+BLOCK = 1024  # users scored at a time
 ITEMS, DEPTH, TRUE, KS = 50_000, 100, 10, (5, 10, 20)
 NAMES = (
     "recall", "recall_capped", "precision", "r_precision", "ndcg", "ndcg_graded", "hit_rate", "mrr", "map",
     "auc",
 )  # fmt: skip
 RANX = ("recall", "precision", "ndcg", "hit_rate", "mrr", "map")  # what it cuts at k
+EVALUATED = ("popularity", "item_knn", "user_knn", "rp3beta", "als", "slim")
 SHOWN = ("recall@10", "map@10")  # told by all, as a check that the same is measured
 
 
@@ -104,6 +114,51 @@ def rectools(folder: str, repeats: int, peers: str) -> Figures:
     return asked(Path(peers), "rectools", "metrics", **at)
 
 
+def evaluated(folder: str, name: str, quick: bool) -> Figures:
+    """Ask a fitted recommender for everybody's list, and measure them."""
+    model, queries, catalogue, truth, popularity = _asked(folder, name, quick)
+    config, context = EvaluationConfig(), Context(catalogue.items.ids, popularity, len(queries))
+
+    def work() -> pl.DataFrame:
+        lists = model.recommend(queries, gowalla.K, catalogue, name)
+        return measure(lists, truth, config.metrics, config.ks, context)
+
+    return _seconds(work)
+
+
+def scored(folder: str, name: str, quick: bool) -> Figures:
+    """Score the whole catalogue for the same users, in blocks, and nothing else."""
+    model, queries, *_ = _asked(folder, name, quick)
+
+    def work() -> None:
+        for _, block in queries.blocks(BLOCK):
+            model.score(block)
+
+    return _seconds(work)
+
+
+def _seconds(work: Callable[[], Any]) -> Figures:
+    work()
+    seconds, cpu, _ = _timed(work, 2)
+    return {"seconds": seconds, "cpu_s": cpu}
+
+
+def _asked(
+    folder: str, name: str, quick: bool
+) -> tuple[Recommender, Queries, Catalogue, pl.DataFrame, pl.DataFrame]:
+    """Return the fitted recommender, who asks it, the catalogue, what is true, and how often items occur."""
+    known, asked_for = gowalla.split(Path(folder).parent, None, quick)
+    catalogue = Catalogue.of(ITEM_ATTRIBUTES.empty(), known, gowalla.AS_OF)
+    train = Dataset.of(known, catalogue, gowalla.AS_OF, timeless=True)
+    kind = RECOMMENDERS[name]
+    model = kind(kind.config_class()).fit(train)
+    truth = asked_for.join(known.select("item_id").unique(), on="item_id", how="semi")
+    truth = truth.select("user_id", "item_id")
+    users = truth["user_id"].unique().sort().to_list()
+    counts = known.group_by("item_id").agg(count=pl.len().cast(pl.Int64))
+    return model, catalogue.queries(users, known, gowalla.AS_OF), catalogue, truth, counts
+
+
 def _timed(work: Callable[[], Any], repeats: int) -> tuple[float, float, Any]:
     """Return the best wall and processor seconds of some runs, and what the last found."""
     walls, cpus, found = [], [], None
@@ -121,6 +176,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers", type=Path, default=KEPT / "peers", help="where peers are installed: %(default)s"
     )
+    parser.add_argument(
+        "--gowalla", type=Path, default=Path(os.environ.get("ATTUNE_DATA", "data"), "gowalla"),
+        help="Gowalla's folder: %(default)s",
+    )  # fmt: skip
 
 
 def plan(args: argparse.Namespace) -> Plan:
@@ -140,6 +199,13 @@ def plan(args: argparse.Namespace) -> Plan:
     for row, peer in (("metrics_100k", "ranx"), ("metrics_100k_rectools", "rectools")):
         of = Row(peer, peers[peer], figures, read, needs=(made,))
         rows += [Row(row, Task(metrics, timed), figures, read, needs=(made,), peer=of), of]
+    missing = "" if args.gowalla.exists() else f"no {args.gowalla}: name Gowalla's folder by --gowalla"
+    read = ("recsys", "benchmarks/gowalla.py")
+    for name in EVALUATED:
+        settings = {"folder": args.gowalla, "name": name, "quick": args.quick}
+        of = Row(f"gowalla_{name}_scores", Task(scored, settings), ("seconds",), read, skipped=missing)
+        task = Task(evaluated, settings)
+        rows += [Row(f"gowalla_{name}", task, ("seconds",), read, peer=of, skipped=missing), of]
     return Plan({"users": users, "items": ITEMS, "recommendations": users * DEPTH}, rows)
 
 

@@ -8,14 +8,10 @@ that callers split the work as they like.
 import numpy as np
 
 from profiles.jit import machine_code
-from recsys.ranking import LEAST, SLACK, STEP
 
 BINS = 1024  # of a histogram of scores by sign, exponent and 6 bits: 16 octaves below the largest
 DROPPED = 46  # bits of a float64 a bin does not see
 TINY = 1e-300  # instead of a norm of 0
-GROUP = 64  # rough scores of which first only the largest is looked at
-LOWEST = np.int16(-128)  # the bits of -inf in bfloat16
-ROUGH = 2.0**-8  # of a number in bfloat16: more than half the distance to the next
 
 
 def _offer(
@@ -190,104 +186,7 @@ def _descend(
     return weights
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> float:
-    total = 0.0
-    for n in range(len(a)):
-        total += a[n] * np.float64(b[n])
-    return total
-
-
-def _whole_products(
-    codes: np.ndarray, steps: np.ndarray, query: np.ndarray, step: float, products: np.ndarray
-) -> None:
-    """Write the products of a query, whole numbers of one step, and items, whole numbers of a step each.
-
-    No sum of their magnitudes may reach 2^31: numbers are held to 32 bits, so that many fit a register.
-    """
-    for item in range(len(codes)):
-        total = np.int32(0)
-        for n in range(len(query)):
-            total = np.int32(total + np.int32(np.int32(codes[item, n]) * np.int32(query[n])))
-        products[item] = total * (step * steps[item])
-
-
-def _pick(
-    bits: np.ndarray,
-    margins: np.ndarray,
-    asked: np.ndarray,
-    closed: np.ndarray,
-    starts: np.ndarray,
-    barred: np.ndarray,
-    users: np.ndarray,
-    items: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-) -> None:
-    """Write into columns/values (n, k) the best items of each query, in no order, by rounded products.
-
-    `bits` (n, groups × GROUP) int16 are rough products in bfloat16, at most `margins` (n,) / 2 from the
-    true ones; nobody is listed `closed`, nor query n barred[starts[n]:starts[n + 1]], and only those
-    `asked` get a list. Overwrites `bits`. With k above the groups every item is scored.
-    """
-    size = columns.shape[1]
-    groups = bits.shape[1] // GROUP
-    maxima = np.empty(groups, np.int16)
-    number, largest = np.empty(size, np.int32), np.empty(size)
-    near, exact = np.empty(bits.shape[1] + 1, np.int32), np.empty(bits.shape[1], np.float32)
-    score = np.empty(1, np.float32)
-    word = score.view(np.int32)
-    for n in range(len(bits)):
-        if not asked[n]:
-            continue
-        row = bits[n]
-        row[len(items) :] = LOWEST
-        for column in closed:
-            row[column] = LOWEST
-        for p in range(starts[n], starts[n + 1]):
-            row[barred[p]] = LOWEST
-        # The order of floats is that of their bits as integers, once those below 0 are turned around.
-        for g in range(groups):
-            part = row[g * GROUP : g * GROUP + GROUP]
-            most = np.int16(-32768)
-            for j in range(GROUP):
-                cell = part[j]
-                most = max(most, np.int16(cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))))
-            maxima[g] = most
-        # The k-th largest of the groups' maxima is no more than the k-th largest of all.
-        found = 0
-        for g in range(groups):
-            if found < size or maxima[g] > largest[0]:
-                found = offer(number, largest, 0, found, size, g, float(maxima[g]))
-        kth = np.int32(largest[0] if found == size else -32641)
-        word[0] = (kth ^ ((kth >> 15) & 0x7FFF)) << 16
-        least = score[0] - abs(score[0]) * ROUGH - margins[n]
-        score[0] = least - abs(least) * SLACK - LEAST
-        kth = word[0]
-        cut = (kth ^ ((kth >> 31) & 0x7FFFFFFF)) >> 16
-        count = 0
-        for g in range(groups):
-            if maxima[g] < cut:
-                continue
-            for j in range(g * GROUP, g * GROUP + GROUP):
-                cell = row[j]
-                turned = cell ^ (np.int16(cell >> np.int16(15)) & np.int16(0x7FFF))
-                near[count] = j
-                count += (turned >= cut) & (cell != LOWEST)  # no branch: a processor cannot guess it
-        for c in range(count):  # by themselves, so that many are on their way from memory at a time
-            exact[c] = dot(users[n], items[near[c]])
-        found = 0
-        for c in range(count):
-            score[0] = exact[c]
-            word[0] = (word[0] + STEP // 2) & ~(STEP - 1)
-            if np.isfinite(exact[c]):
-                rounded = score[0] if np.isfinite(score[0]) else exact[c]
-                found = offer(columns[n], values[n], 0, found, size, near[c], rounded + 0.0)
-
-
 offer = machine_code(_offer)
-dot = machine_code(_dot, reorder=True)
-pick = machine_code(_pick)
-whole_products = machine_code(_whole_products)
 strongest_rows = machine_code(_strongest_rows)
 gather_blocks = machine_code(_gather_blocks)
 descend = machine_code(_descend)

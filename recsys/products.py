@@ -128,7 +128,7 @@ class Table:
 
     def _whole_products(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rough products of one query (1, d), and twice their error."""
-        from recsys.kernels import whole_products
+        from recsys.list_kernels import whole_products
 
         codes, steps, longest, furthest = self.whole
         # A query without a vector goes the whole way, too: asking for nobody makes all that answers need.
@@ -145,7 +145,7 @@ class Table:
         """Rank by bfloat16 products, put into this thread's `room`."""
         import torch
 
-        from recsys.kernels import GROUP, pick
+        from recsys.list_kernels import GROUP, pick
 
         half, longest, furthest = self.half
         asked = np.isfinite(users).all(axis=1)

@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix, issparse
 from profiles.schema import ContractError
 from recsys.dataset import Catalogue, Dataset, Queries, Repeats, Vocabulary
 from recsys.products import Table
-from recsys.ranking import Ranked, top_k
+from recsys.ranking import Ranked, top_k, top_k_of_many
 from recsys.schema import RECOMMENDATIONS
 
 BLOCK = 32
@@ -182,10 +182,11 @@ class Recommender(ABC):
         if k < 1:
             raise ContractError(f"k is the length of a list, so at least 1, not {k}")
         if not self.products:
-            parts = [
-                top_k(self._score(block, None), k, catalogue.barred(block, exclude_seen, excluded).allowed)
-                for _, block in queries.blocks(BLOCK)
-            ]
+            few = len(queries) <= BLOCK
+            parts = []
+            for _, block in queries.blocks(BLOCK):
+                scores, barred = self._score(block, None), catalogue.barred(block, exclude_seen, excluded)
+                parts.append(top_k(scores, k, barred.allowed) if few else top_k_of_many(scores, k, barred))
             return Ranked.joined(parts, k)
         table = self._table()
         asked = (

@@ -1,5 +1,6 @@
 """ALS: implicit-feedback matrix factorisation (Hu, Koren & Volinsky, ICDM 2008), trained by implicit."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -131,7 +132,9 @@ class ALS(Recommender):
     def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)
         users = np.full((len(queries), self.factors.shape[1]), np.nan, np.float32)
-        for row in np.flatnonzero(np.diff(x.indptr)):
-            at = slice(x.indptr[row], x.indptr[row + 1])
-            users[row] = self._user(x.indices[at], x.data[at])
+        # The systems are small: a second thread costs more than it brings, for one user telling BLAS so does.
+        with single_blas() if len(users) > 1 else nullcontext():
+            for row in np.flatnonzero(np.diff(x.indptr)):
+                at = slice(x.indptr[row], x.indptr[row + 1])
+                users[row] = self._user(x.indices[at], x.data[at])
         return users

@@ -1,11 +1,12 @@
 """Exact top-k: rounding, ties, masks, against a full sort."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recsys.ranking import rounded, top_k
+from recsys.ranking import Barred, rounded, top_k, top_k_of_many
 
 NORMAL = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
@@ -87,6 +88,32 @@ def test_top_k_is_a_full_sort(data, n, items, k, few):
     scores = data.draw(arrays(np.float32, (n, items), elements=elements.map(lambda x: float(np.float32(x)))))
     allowed = data.draw(st.none() | arrays(np.bool_, (n, items)))
     ranked = top_k(scores, k, allowed)
+    check(ranked, scores, k, allowed)
+    open_ = np.ones(scores.shape, bool) if allowed is None else allowed
+    everybody = ~open_.any(axis=0)
+    query, rows = np.nonzero(~open_ & ~everybody)
+    offsets = np.searchsorted(query, np.arange(n + 1))
+    check(top_k_of_many(scores, k, Barred(everybody, offsets, rows.astype(np.int32))), scores, k, allowed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 20, 300])
+def test_one_pass_over_many_is_a_full_sort(seed, k):
+    random = np.random.default_rng(seed)
+    scores = random.normal(size=(9, 64 * 7 + seed)).astype(np.float32)
+    scores[random.random(scores.shape) < 0.5] = [np.nan, 0.25, -np.inf, 1.0 + 2e-6][seed]
+    scores[1], scores[2], scores[3] = np.nan, -1e-45, np.sort(scores[3])
+    rows = random.integers(0, scores.shape[1], 90).astype(np.int32)  # repeats allowed
+    barred = Barred(random.random(scores.shape[1]) < 0.1, np.arange(10) * 10, rows)
+    before = scores.copy()
+    found, wanted = top_k_of_many(scores, k, barred), top_k(scores, k, barred.allowed)
+    assert np.array_equal(scores, before, equal_nan=True)
+    assert np.array_equal(found.rows, wanted.rows)
+    assert np.array_equal(found.scores, wanted.scores, equal_nan=True)
+
+
+def check(ranked, scores, k, allowed):
+    n = len(scores)
     assert ranked.rows.shape == ranked.scores.shape == (n, k)
     assert ranked.rows.dtype == np.int32
     assert ranked.scores.dtype == np.float32
