@@ -17,6 +17,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "recbole": ("torch<2.14", "numpy<2", "scipy<1.13", "pandas<2.2", "recbole==1.2.1"),
     "rectools": ("torch<2.14", "rectools[torch]==0.19.0"),
     "faiss": ("faiss-cpu", "numpy"),
+    "obp": ("torch<2.14", "obp==0.4.1"),
 }
 
 
