@@ -1,4 +1,4 @@
-"""Memory that is freed is kept for what comes next, while large arrays come and go.
+"""Memory that is freed is kept for what comes next, while large arrays come and go; and how much was taken.
 
 A page the kernel gives for the first time costs up to ten times as much as a pass over it, and the C library
 gives large arrays back as soon as they are freed. Where it is not glibc nothing changes.
@@ -6,8 +6,9 @@ gives large arrays back as soon as they are freed. Where it is not glibc nothing
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of mallopt
@@ -46,6 +47,36 @@ def kept() -> Iterator[None]:
                 _set((TRIM_THRESHOLD, USUAL_TRIM), (MMAP_THRESHOLD, USUAL_MAPPED))
                 if library := _library():
                     library.malloc_trim(0)
+
+
+@contextmanager
+def taken() -> Iterator[Callable[[], int | None]]:
+    """Yield what says, once the block has ended, the most bytes it took beyond those held before.
+
+    None where the system does not tell: only Linux has a peak that can be begun anew. Libraries and files
+    that were mapped meanwhile are not counted; of two blocks at a time, both count what either takes.
+    """
+    before, after = _held(anew=True), None
+
+    def most() -> int | None:
+        if before is None or after is None:
+            return None
+        return max(0, after["VmHWM"] - before["VmRSS"] - (after["RssFile"] - before["RssFile"]))
+
+    yield most
+    after = _held()
+
+
+def _held(anew: bool = False) -> dict[str, int] | None:
+    """Return the process's memory in bytes by the kernel's names, its peak begun `anew`; None: not told."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    words = [line.split() for line in lines]
+    return {w[0][:-1]: int(w[1]) << 10 for w in words if w[-1] == "kB"}
 
 
 def _set(*options: tuple[int, int]) -> None:

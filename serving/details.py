@@ -30,6 +30,7 @@ from serving.trial import Trial
 CHOSEN = "what they chose"  # beside the sources' lists; no source can be called so
 ALIKE = 500  # users of a split whose lists are compared pair by pair
 PICKS = (0.5, 0.95)  # which users of a slice are shown: the middle one, and one the blend is right for
+LEAST_MB = 0.1  # of memory: less is not told
 TIMED = 15  # requests
 
 Labels = Mapping[str, pl.DataFrame]  # users by slice, one frame a profile column
@@ -158,10 +159,10 @@ def _examples(trial: Trial, lists: pl.DataFrame, activity: pl.DataFrame, blend: 
 
 
 def costs(trials: Sequence[Trial], release: Release, k: int) -> list[dict[str, Any]]:
-    """Return source, fit_s, request_ms, size_mb of each source and, of all it is made from, of the blend.
+    """Return source, fit_s, fit_mb, request_ms, size_mb of each source and, over its parts, of the blend.
 
-    A fit is the mean over the trials that could make it. A request is the median of a few, one query each,
-    asked of the fits of the last trial, which `release` holds those of that the blend uses.
+    A fit's time is the mean over the trials that could make it, its memory the most. A request is the median
+    of a few, one query each, asked of the fits of the last trial: `release` holds those the blend uses.
     """
     last = trials[-1]
     ask = last.queries
@@ -170,9 +171,11 @@ def costs(trials: Sequence[Trial], release: Release, k: int) -> list[dict[str, A
     def row(source: str, names: Sequence[str], seconds: list[float]) -> dict[str, Any]:
         fits = [[cost.seconds for t in trials if (cost := t.costs.get(n))] for n in names]
         known = [[s for s in of if s is not None] for of in fits]
+        peaks = [m for t in trials for n in names if (c := t.costs.get(n)) and (m := c.memory) is not None]
         return {
             "source": source,
             "fit_s": sum(sum(of) / len(of) for of in known) if all(known) else None,
+            "fit_mb": max(LEAST_MB, max(peaks) / 1e6) if peaks else None,
             "request_ms": 1000 * float(np.median(seconds[1:] or seconds)),
             "size_mb": sum(last.costs[n].size for n in names) / 1e6,
         }

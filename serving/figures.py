@@ -24,6 +24,10 @@ BESIDE = {  # metrics that accuracy is held against, and what more of them means
 SUM = "The blend's is the sum of its sources' and the fallback's."
 PRICES = {
     "fit_s": ("seconds to fit", f"By the clock of the machine that evaluated. {SUM}"),
+    "fit_mb": (
+        "megabytes to fit",
+        "The most that fitting took beyond what the process held, 0.1 at least. The blend's is its largest.",
+    ),
     "request_ms": ("milliseconds a request", "One user at a time, the median of a few."),
     "size_mb": ("megabytes fitted", f"What is kept of a fit. {SUM}"),
 }
@@ -145,7 +149,7 @@ def _trade_offs(found: Mapping[str, Any], what: str) -> Iterator[tuple[str, Figu
 def _costs(found: Mapping[str, Any], costs: pl.DataFrame, what: str) -> Iterator[tuple[str, Figure]]:
     points = _lead(found).select("source", "mean").join(costs, on="source", maintain_order="left")
     for name, (title, how) in PRICES.items():
-        if not points[name].count():
+        if name not in points.columns or not points[name].count():
             continue
         rows = [
             [s, _number(y), NONE if x is None else f"{x:.3g}"]

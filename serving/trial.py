@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from profiles import manifest
+from profiles import manifest, memory
 from profiles.schema import ContractError
 from recsys import models
 from recsys.dataset import Catalogue, Dataset, Queries, Vocabulary
@@ -32,6 +32,7 @@ class Cost:
 
     seconds: float | None  # by the clock of the machine that made it; None: nobody looked
     size: int  # bytes of what was fitted, as it is saved
+    memory: int | None  # the most bytes that fitting took beyond what was held before; None: nobody can tell
     epochs: Sequence[Mapping[str, Any]]  # epoch, loss, validation: of those that learn by epochs
 
     @classmethod
@@ -39,7 +40,7 @@ class Cost:
         """Read what a finished fit wrote beside its state."""
         about = manifest.read(place)
         size = sum(file.stat().st_size for file in (place / "state").rglob("*") if file.is_file())
-        return cls(about.get("seconds"), size, about.get("epochs", []))
+        return cls(about.get("seconds"), size, about.get("memory"), about.get("epochs", []))
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Fits:
             except ContractError:  # damaged: it is only a cache
                 self.drop(place.name)
         begun = time.perf_counter()
-        with noting() as told:
+        with noting() as told, memory.taken() as most:
             if old is None:
                 recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
             else:
@@ -74,6 +75,7 @@ class Fits:
             "fit": choice.describe(),
             "data": data_key,
             "seconds": time.perf_counter() - begun,
+            "memory": most(),
             "epochs": [{"epoch": t.epoch, "loss": t.loss, "validation": t.validation} for t in told],
         }
         with manifest.building(place, about) as folder:

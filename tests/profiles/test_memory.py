@@ -50,3 +50,33 @@ def test_nothing_changes_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch
     with memory.kept():
         ran.append("inside")  # no error before, none after
     assert ran
+
+
+PEAK = """
+import numpy as np
+from profiles import memory
+
+held = np.ones(50_000_000, np.uint8)
+with memory.taken() as most:
+    gone = np.ones(90_000_000, np.uint8)
+    del gone
+    kept = np.ones(20_000_000, np.uint8)
+print(most())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux begins a peak anew")
+def test_the_most_that_was_taken_is_told() -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == pytest.approx(90e6, rel=0.05)
+
+
+def test_where_nothing_is_told_there_is_no_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.Path, "write_text", _refused)
+    with memory.taken() as most:
+        pass
+    assert most() is None
+
+
+def _refused(*_: object) -> None:
+    raise PermissionError

@@ -144,7 +144,7 @@ def test_trade_offs_are_those_of_the_evaluation_and_of_the_costs(written):
             [s, f"{told[s]['mean']:.4f}", f"{other[s]['mean']:.4f}"]
             for s in sorted(told, key=lambda s: -told[s]["mean"])
         ]
-    for name in ("fit_s", "request_ms", "size_mb"):
+    for name in ("fit_s", "fit_mb", "request_ms", "size_mb"):
         ((_, *rows),) = shown.tables[name]
         paid = {row["source"]: row[name] for row in costs}
         assert {row[0]: row[2] for row in rows} == {s: f"{paid[s]:.3g}" for s in lead(found) if s != "oracle"}
