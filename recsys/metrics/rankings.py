@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from recsys.metrics.checks import refuse_lists, refuse_places, refuse_strangers, refuse_truth
-from recsys.metrics.codes import coded
+from recsys.metrics.codes import changed, coded
 from recsys.metrics.context import Context
 from recsys.metrics.search import search
 from recsys.schema import METRICS
@@ -210,19 +210,21 @@ def _in_order(frame: pl.DataFrame, key: list[str], rank: str | None = None) -> t
     changes, starts = _starts(frame, key)
     heads = frame.select(key).gather(starts[:-1])
     together = heads.n_unique() == len(heads)
-    climbs = rank is None or bool(((frame[rank] > frame[rank].shift()).fill_null(True) | changes).all())
-    if together and climbs and (rank is not None or heads[key[0]].is_sorted()):
+    if together and rank is not None:
+        ranks = frame[rank].to_numpy()
+        together = bool((changes[1:] | (ranks[1:] > ranks[:-1])).all())
+    if together and (rank is not None or heads[key[0]].is_sorted()):
         return frame, starts
     frame = frame.sort(key if rank is None else [*key, rank], maintain_order=True)
     return frame, _starts(frame, key)[1]
 
 
-def _starts(frame: pl.DataFrame, key: list[str]) -> tuple[pl.Series, Counts]:
+def _starts(frame: pl.DataFrame, key: list[str]) -> tuple[npt.NDArray[np.bool_], Counts]:
     """Return which rows have another key than the one before, and where these are, with the end."""
-    changes = frame.select(
-        pl.any_horizontal((pl.col(name) != pl.col(name).shift()).fill_null(True) for name in key)
-    ).to_series()
-    return changes, np.append(changes.arg_true().cast(pl.Int64).to_numpy(), len(frame))
+    changes = changed(frame[key[0]])
+    for name in key[1:]:
+        changes |= changed(frame[name])
+    return changes, np.append(np.flatnonzero(changes), len(frame))
 
 
 def _counted(groups: Counts) -> Counts:
