@@ -32,6 +32,7 @@ from serving.explain import reasons
 from serving.release import Release
 
 if TYPE_CHECKING:
+    from nlp.labelling import Labelling
     from serving.workspace import Workspace
 
 EVERYTHING = 1 << 62  # events: a user's whole past, as a batch sees it
@@ -216,6 +217,13 @@ class Engine:
         assert self.release.context is not None, "a loaded release has one"
         return load_context(self.release.context)
 
+    @cached_property
+    def labellings(self) -> "list[Labelling]":
+        """What labels users, as of the newest build."""
+        from serving.labels import live
+
+        return live(self.workspace)
+
     def profile(self, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """Return what the log says of a user: attributes, every profile column, the events behind them."""
         past = self.past(user_id, at or datetime.now(UTC))
@@ -224,20 +232,27 @@ class Engine:
         profile = user_profile(
             user_id, past.events, users, past.at, self._context, self._features, self._interactions
         )
+        labelled: dict[str, Any] = {}
+        for found in self.labellings:
+            labelled |= found.of_one(past.events, past.at, self.workspace.words.cache)
         return {
             "user_id": user_id,
             "known": bool(len(past.events) or len(users)),
             "as_of": past.at,
             "watermark": past.watermark,
             "attributes": users.row(0, named=True) if len(users) else {},
-            "profile": {name: value for name, value in profile.items() if name != "user_id"},
+            "profile": {name: value for name, value in profile.items() if name != "user_id"} | labelled,
             "events": past.events.tail(self._features.last_items).reverse().to_dicts(),
         }
 
     def evidence(self, user_id: str, at: datetime | None = None) -> dict[str, pl.DataFrame]:
         """Return for each profile column the EVENTS it mostly rests on."""
         past = self.past(user_id, at or datetime.now(UTC))
-        return behind(past.events, past.at, self._context, self._features, self._interactions)
+        found = behind(past.events, past.at, self._context, self._features, self._interactions)
+        for one in self.labellings:
+            spoke = one.behind(past.events, self.workspace.words.cache)
+            found |= dict.fromkeys(one.config.columns, spoke)
+        return found
 
     def recommendations(
         self, users: Sequence[str], k: int, as_of: datetime | None = None, query_text: str | None = None
