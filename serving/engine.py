@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from nlp.explain import each_left_out
 from profiles import versions
 from profiles.features import FeaturesConfig
 from profiles.features.context import Context
@@ -28,7 +29,7 @@ from recsys.exploration import explore
 from recsys.ranking import Ranked
 from recsys.split import SplitConfig, seen
 from serving.blend import Blended
-from serving.explain import reasons
+from serving.explain import Asked, matching, reasons
 from serving.release import Release
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from serving.workspace import Workspace
 
 EVERYTHING = 1 << 62  # events: a user's whole past, as a batch sees it
+WORDS_ASKED = 24  # words of a request that are explained: each is one more text to encode
 SHOWN = ("title", "categories", "tags", "brand", "price")
 
 
@@ -138,7 +140,7 @@ class Engine:
             random = np.random.default_rng(int(answer_id, 16))
             places, chances = explore(int(blended.ranked.lengths[0]), k, self._explore, random)
             blended = blended.taking(places)
-        why = reasons(self.release, queries, blended) if explain else None
+        why = reasons(self.release, queries, blended, self._spoken(query_text, queries)) if explain else None
         return {
             "recommendation_id": answer_id,
             "release": self.release.name,
@@ -147,6 +149,19 @@ class Engine:
             "items": self._items(blended, why, chances),
             "cursor": None,
         }
+
+    def _spoken(self, text: str | None, queries: Queries) -> Asked | None:
+        """Return what tells which words of a request drew items near."""
+        if not text or not self._reads_text:
+            return None
+
+        def asked(rows: np.ndarray) -> list[dict[str, Any]]:
+            def scores(texts: Sequence[str]) -> np.ndarray:
+                return self.release.worded(queries, self._words.encoder.encode(texts), rows)
+
+            return [matching(text, found) for found in each_left_out(text, scores, WORDS_ASKED)]
+
+        return asked
 
     @property
     def _reads_text(self) -> bool:
@@ -274,7 +289,7 @@ class Engine:
         """Return user_id, item_id, why for a user's list: the reasons of each item, the strongest first."""
         queries = self.queries([self.past(user, as_of or datetime.now(UTC))])
         blended = self.release.recommend(queries, k, words=self._asked(query_text))
-        told = reasons(self.release, queries, blended)
+        told = reasons(self.release, queries, blended, self._spoken(query_text, queries))
         ids = self.release.catalogue.items.take(blended.ranked.rows[0][: len(told)])
         why = ["; ".join(reason["text"] for reason in of) for of in told]
         types = {"user_id": pl.String, "item_id": pl.String, "why": pl.String}

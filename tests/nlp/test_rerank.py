@@ -1,5 +1,6 @@
 """Cross-encoders: the score of a pair is its own, training mends what shared words get wrong, and limits."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from nlp.coding import coded
 from nlp.cross_encoder import CrossEncoder, CrossEncoderConfig
+from nlp.explain import pair_reasons
 from nlp.pairs import PAIRS
 from nlp.rerank import RerankConfig, Trained, candidates, mine, train
 from nlp.retrieval import Index, RetrievalConfig
@@ -105,6 +107,23 @@ def test_shared_words_mislead_and_the_reader_mends_it(trained: Trained) -> None:
     assert trained.before is not None
     assert trained.before < 0.5, "it does not begin with the answers first"
     assert trained.after == 1
+
+
+def test_the_words_that_drove_a_pair(trained: Trained) -> None:
+    """Words of one side at a time, the other held; nothing of the score is lost."""
+    reader, asked = CrossEncoder(trained.folder, FLOAT32), question("mumps")
+    for given in (echo("mumps"), answer("mumps")):
+        for of, text in (("left", asked), ("right", given)):
+            found = pair_reasons(reader, asked, given, "left" if of == "left" else "right")
+            assert found.score == pytest.approx(reader.scores([asked], [given])[0], abs=1e-5)
+            assert found.error < 0.01 * abs(found.score - found.baseline) + 1e-6
+            assert [text[s.start : s.end] for s in found.spans] == re.findall(r"\w+|[,:]", text)
+    weights = {given[s.start : s.end]: s.weight for s in found.spans}
+    assert max(weights, key=lambda word: weights[word]) == "rest"
+    told = pair_reasons(reader, asked, echo("mumps"), "right").spans
+    only = sum(s.weight for s in told if echo("mumps")[s.start : s.end] in (",", "nobody", "knows"))
+    assert only < min(0, sum(s.weight for s in told) - only)
+    assert pair_reasons(reader, asked, "", "right").spans == ()
 
 
 def test_only_the_first_places_are_read_again() -> None:
