@@ -29,9 +29,10 @@ def labellings(workspace: Workspace) -> list[Labelling]:
 def derive(workspace: Workspace, snapshot: Snapshot, progress: Progress) -> list[str]:
     """Write the columns beside the snapshot; returns the folders from the workspace on."""
     made = []
-    count = snapshot.frame("texts")["text_hash"].n_unique() if workspace.settings.labels else 0
     for number, found in enumerate(labellings(workspace)):
         root, name = workspace.folder / "derived", found.config.name
+        texts = snapshot.frame("texts").filter(pl.col("owner").is_in(found.config.kinds))
+        count = texts["text_hash"].n_unique()
         with progress.task(f"build: labels {name}", count) as advance:
             try:
                 folder = labelling.derive(snapshot, found, workspace.words.cache, root, advance)

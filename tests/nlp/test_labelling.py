@@ -14,10 +14,8 @@ from nlp.classify import Classifier, train
 from nlp.embed import EmbeddingCache
 from nlp.labelling import Labelling, LabelsConfig, derive
 from profiles import manifest
-from profiles.features import FeaturesConfig
-from profiles.interactions import InteractionsConfig
-from profiles.schema import EVENTS, ITEMS, ContractError
-from profiles.snapshot import Snapshot, build
+from profiles.schema import EVENTS, ContractError
+from profiles.snapshot import Snapshot
 from profiles.store.sqlite import SQLiteStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -48,36 +46,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SQLiteStore:
-    rows = [
-        {"event_id": str(n), "user_id": user, "item_id": "i1", "event_type": "ask", "text": text,
-         "timestamp": START + timedelta(days=days)}
-        for n, (user, days, text) in enumerate(WRITTEN)
-    ]  # fmt: skip
-    store = SQLiteStore(tmp_path / "events.db")
-    store.append(EVENTS.conform(pl.DataFrame(rows, infer_schema_length=None)))
-    items = {"item_id": list(ITEMS_SAY), "text": list(ITEMS_SAY.values())}
-    store.put("items", pl.DataFrame(items, schema={n: ITEMS.schema[n] for n in items}))
-    return store
+def store(store_of: Callable[..., SQLiteStore]) -> SQLiteStore:
+    return store_of(WRITTEN, ITEMS_SAY)
 
 
 @pytest.fixture
-def snapshot_of(tmp_path: Path, store: SQLiteStore) -> Callable[..., Snapshot]:
-    def of(days: float | None = None) -> Snapshot:
-        at = None if days is None else START + timedelta(days=days)
-        return build(store, tmp_path / "snapshots", InteractionsConfig(), FeaturesConfig(), at)
-
-    return of
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EmbeddingCache:
-    return EmbeddingCache(tmp_path / "embeddings.sqlite")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "derived"
+def snapshot(store: SQLiteStore, snapshot_of: Callable[..., Snapshot]) -> Snapshot:
+    return snapshot_of(store)
 
 
 @pytest.fixture
@@ -126,10 +101,10 @@ NOTHING = {"topic": None, "topic_probability": None, "topic_shares": []}
 
 
 def test_users_and_items_have_their_labels(
-    snapshot_of: Callable[..., Snapshot], folder: Path, cache: EmbeddingCache, root: Path
+    snapshot: Snapshot, folder: Path, cache: EmbeddingCache, root: Path
 ) -> None:
     found = labelling(folder)
-    place = derive(snapshot_of(), found, cache, root)
+    place = derive(snapshot, found, cache, root)
     classifier = found.classifier
     users, items = rows(place, "user"), rows(place, "item")
     assert list(users) == ["ann", "bob", "ute"]  # eve wrote nothing
@@ -145,6 +120,7 @@ def test_users_and_items_have_their_labels(
 
 
 def test_only_what_was_written_by_then_counts(
+    store: SQLiteStore,
     snapshot_of: Callable[..., Snapshot],
     folder: Path,
     cache: EmbeddingCache,
@@ -152,7 +128,7 @@ def test_only_what_was_written_by_then_counts(
     asked: list[str],
 ) -> None:
     found = labelling(folder)
-    users = rows(derive(snapshot_of(5), found, cache, root), "user")
+    users = rows(derive(snapshot_of(store, 5), found, cache, root), "user")
     assert "the lion" not in asked  # not even read
     assert "fly to rome" not in asked
     assert users["bob"]["topic"] == "trip"  # the lion comes later
@@ -168,7 +144,7 @@ def test_each_text_is_classified_once_by_each_classifier(
     asked: list[str],
     tmp_path: Path,
 ) -> None:
-    first = snapshot_of()
+    first = snapshot_of(store)
     place = derive(first, labelling(folder), cache, root)
     distinct = {text for _, _, text in WRITTEN if text} | {text for text in ITEMS_SAY.values() if text}
     assert sorted(asked) == sorted(distinct)
@@ -183,7 +159,7 @@ def test_each_text_is_classified_once_by_each_classifier(
         "text": "a lion, a lion",
     }
     store.append(EVENTS.conform(pl.DataFrame([row | {"timestamp": START + timedelta(days=31)}])))
-    again = derive(snapshot_of(), labelling(folder), cache, root)
+    again = derive(snapshot_of(store), labelling(folder), cache, root)
     assert asked[len(distinct) :] == ["a lion, a lion"]
     assert rows(again, "user")["eve"]["topic"] == "zoo"
 
@@ -196,21 +172,21 @@ def test_each_text_is_classified_once_by_each_classifier(
 
 
 def test_the_manifest_names_snapshot_and_classifier(
-    snapshot_of: Callable[..., Snapshot], folder: Path, cache: EmbeddingCache, root: Path
+    snapshot: Snapshot, folder: Path, cache: EmbeddingCache, root: Path
 ) -> None:
     found = labelling(folder, of="items")
-    place = derive(snapshot_of(), found, cache, root)
+    place = derive(snapshot, found, cache, root)
     about = manifest.verify(place)
     assert about["classifier"] == manifest.read(folder)["seal"]
-    assert (about["snapshot"], about["texts"], about["silent"]) == (snapshot_of().name, 3, 1)
+    assert (about["snapshot"], about["texts"], about["silent"]) == (snapshot.name, 3, 1)
     assert set(about["files"]) == {"item_profiles.parquet"}
     assert Labelling.again(about, folder) == found
 
 
 def test_one_user_gets_what_all_get_and_the_texts_behind_it(
-    snapshot_of: Callable[..., Snapshot], folder: Path, cache: EmbeddingCache, root: Path
+    snapshot: Snapshot, folder: Path, cache: EmbeddingCache, root: Path
 ) -> None:
-    found, snapshot = labelling(folder), snapshot_of()
+    found = labelling(folder)
     users = rows(derive(snapshot, found, cache, root), "user")
     events = snapshot.frame("events").sort("timestamp")
     for name in ("ann", "bob", "eve", "ute"):
@@ -224,12 +200,12 @@ def test_one_user_gets_what_all_get_and_the_texts_behind_it(
 
 
 def test_a_text_that_may_have_no_label_gets_none_below_the_threshold(
-    snapshot_of: Callable[..., Snapshot], cache: EmbeddingCache, root: Path, tmp_path: Path
+    snapshot: Snapshot, cache: EmbeddingCache, root: Path, tmp_path: Path
 ) -> None:
     texts = [text for said in LEARNED.values() for text in said]
     labels = [[label] if label != "zoo" else [] for label, said in LEARNED.items() for _ in said]
     made = train(texts, labels, ClassifierConfig(method="tfidf", many=True, penalty=0.1), tmp_path / "made")
-    place = derive(snapshot_of(), labelling(tmp_path / "made", keep=9), cache, root)
+    place = derive(snapshot, labelling(tmp_path / "made", keep=9), cache, root)
     items = rows(place, "item")
     assert items["i1"]["topic"] == "cash"
     lion = made.predict(["a lion"])[0]
@@ -239,9 +215,8 @@ def test_a_text_that_may_have_no_label_gets_none_below_the_threshold(
 
 
 def test_bad_classifiers_and_names_are_refused(
-    snapshot_of: Callable[..., Snapshot], folder: Path, cache: EmbeddingCache, root: Path, tmp_path: Path
+    snapshot: Snapshot, folder: Path, cache: EmbeddingCache, root: Path, tmp_path: Path
 ) -> None:
-    snapshot = snapshot_of()
     with pytest.raises(ContractError, match=r"no manifest\.json"):
         labelling(tmp_path / "nowhere")
     with pytest.raises(ContractError, match="not a classifier of this version"):

@@ -1,13 +1,16 @@
 """Labels of texts as profile columns: from the configuration to what is shown, exported and sliced by."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from fastapi.testclient import TestClient
 
 from nlp.classifier_config import ClassifierConfig
 from nlp.classify import train
@@ -15,6 +18,7 @@ from profiles import manifest
 from profiles.schema import ContractError
 from profiles.simulate import WorldConfig, simulate
 from serving import cli
+from serving.app import create_app
 from serving.doctor import examine
 from serving.engine import Engine
 from serving.export import export
@@ -108,6 +112,20 @@ def test_a_user_is_shown_with_the_texts_behind(workspace: Workspace, attune: Cal
     assert json.loads(attune("show", "user", user, "--json"))["profile"]["question"] == "late"
     item = profiles(workspace, "item").filter(pl.col("question").is_not_null())["item_id"].first()
     assert item is None or "question" in attune("show", "item", str(item))
+
+
+def test_the_api_knows_a_text_that_was_just_sent(config: Path, tmp_path: Path) -> None:
+    """The classifier reads it then; nothing is built anew."""
+    copy = tmp_path / "workspace"
+    shutil.copytree(config.parent / "workspace", copy)
+    now = datetime.now(UTC).isoformat()
+    event = {"user_id": "new", "event_type": "ask", "text": "is this size my size?", "timestamp": now}
+    with TestClient(create_app(Workspace(copy, config))) as client:
+        assert client.post("/v1/events", json={"events": [event]}).status_code < 300
+        found = client.get("/v1/users/new/profile").json()["profile"]
+    assert found["question"] == "size"
+    assert found["question_shares"][0] == {"value": "size", "share": found["question_probability"]}
+    assert sum(share["share"] for share in found["question_shares"]) < 1, "two of three are kept"
 
 
 def test_export_and_slices_know_them(workspace: Workspace, tmp_path: Path) -> None:
