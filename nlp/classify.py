@@ -45,13 +45,22 @@ class Classifier:
 
     def predict(self, texts: Sequence[str]) -> Probabilities:
         """Return (texts, labels): the mean over the members; the prior where a text says nothing."""
+        found = self.heard(texts)
+        filled: Probabilities = np.where(np.isnan(found), self.prior, found)
+        return filled
+
+    def heard(self, texts: Sequence[str]) -> Probabilities:
+        """Return what `predict` does, but NaN where a text holds nothing that any member knows."""
         texts = checked(texts)
         total = np.zeros((len(texts), len(self.labels.names)), np.float32)
         if not len(texts):
             return total
+        silent = np.ones(total.shape, np.bool_)
         for member in self.members:
             found = probabilities(member.logits(texts), self.labels.many)
             total += np.where(np.isnan(found), self.prior, found)
+            silent &= np.isnan(found)
+        total[silent] = np.nan
         return total / np.float32(len(self.members))
 
     def judged(self, texts: Sequence[str], labels: Given) -> Judged:
@@ -85,17 +94,22 @@ def checked(texts: Sequence[str]) -> list[str]:
 
 def load(folder: Path) -> Classifier:
     """Read a classifier; raises ContractError where it is none, or a file is missing or changed."""
-    about = manifest.verify(folder)
-    if about.get("producer") != PRODUCER or about.get("format") != FORMAT:
-        raise ContractError(f"{folder}: not a classifier of this version; `attune classify train` makes one")
-    try:
-        config = ClassifierConfig.model_validate(about["config"])
-    except ValidationError as error:
-        raise ContractError(f"{folder}: its settings are of another version: {error}") from None
+    about, config = described(folder)
     labels = LabelSet(tuple(about["labels"]), config.many)
     places = [folder / name for name in about["members"]]
     members = [scorers.read(place, config) for place in places]
     return Classifier(labels, config, np.array(about["prior"], np.float32), members, about)
+
+
+def described(folder: Path) -> tuple[dict[str, Any], ClassifierConfig]:
+    """Return manifest and settings of a classifier without reading its members; raises as `load` does."""
+    about = manifest.verify(folder)
+    if about.get("producer") != PRODUCER or about.get("format") != FORMAT:
+        raise ContractError(f"{folder}: not a classifier of this version; `attune classify train` makes one")
+    try:
+        return about, ClassifierConfig.model_validate(about["config"])
+    except ValidationError as error:
+        raise ContractError(f"{folder}: its settings are of another version: {error}") from None
 
 
 def train(texts: Sequence[str], labels: Given, config: ClassifierConfig, folder: Path) -> Classifier:

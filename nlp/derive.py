@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
+from nlp.embed import EmbeddingCache, Encodes, by_hash, user_vectors
 from profiles import manifest
 from profiles.snapshot import Snapshot
 
@@ -33,9 +33,7 @@ def derive(
     if place.exists():
         return place
     texts = snapshot.frame("texts")
-    distinct = texts.unique("text_hash", maintain_order=True)
-    vectors = embed(distinct["text"].to_list(), encoder, cache, progress)
-    of = dict(zip(distinct["text_hash"].to_list(), vectors, strict=True))
+    of = by_hash(dict(texts.select("text_hash", "text").iter_rows()), encoder, cache, progress)
     items = texts.filter(pl.col("owner") == "item")
     written = texts.filter(pl.col("owner") == "user").rename({"id": "user_id"})
     touched = snapshot.frame("interactions").select("user_id", "item_id", "timestamp")

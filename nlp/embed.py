@@ -30,7 +30,7 @@ class Encodes(Protocol):
     def dimension(self) -> int: ...
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Return (texts, dimension) float32 of length one or zero, in the order given."""
+        """Return (texts, dimension) float32 in the order given; zero where a text says nothing."""
 
 
 def text_embeddings(dimension: int) -> Frame:
@@ -40,7 +40,7 @@ def text_embeddings(dimension: int) -> Frame:
         {
             "text_hash": column(pl.String, "BLAKE2b-128 of the text"),
             "encoder": column(pl.String, "name of the encoder, its model's digest included"),
-            "vector": column(pl.Array(pl.Float32, dimension), "of length one; zero for a text without words"),
+            "vector": column(pl.Array(pl.Float32, dimension), "of length one, or probabilities; or zero"),
         },
         key=("text_hash", "encoder"),
     )
@@ -138,19 +138,32 @@ def embed(
     """
     hashes = [text_hash(text) for text in texts]
     distinct = dict(zip(hashes, texts, strict=True))
-    vectors = cache.get(distinct, encoder.name)
-    lacking = [name for name in distinct if name not in vectors]
     if progress:
-        progress(len(texts) - len(lacking))
-    for start in range(0, len(lacking), CHUNK):
-        chunk = lacking[start : start + CHUNK]
-        made = encoder.encode([distinct[name] for name in chunk], progress)
-        cache.put(chunk, encoder.name, made)
-        vectors.update(zip(chunk, made, strict=True))
+        progress(len(texts) - len(distinct))
+    vectors = by_hash(distinct, encoder, cache, progress)
     out = np.empty((len(texts), encoder.dimension), np.float32)
     for row, name in enumerate(hashes):
         out[row] = vectors[name]
     return out
+
+
+def by_hash(
+    texts: Mapping[str, str],
+    encoder: Encodes,
+    cache: EmbeddingCache,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the vectors of `texts`, which stand under their hashes, encoding those the cache lacks."""
+    vectors = cache.get(texts, encoder.name)
+    lacking = [name for name in texts if name not in vectors]
+    if progress:
+        progress(len(texts) - len(lacking))
+    for start in range(0, len(lacking), CHUNK):
+        chunk = lacking[start : start + CHUNK]
+        made = encoder.encode([texts[name] for name in chunk], progress)
+        cache.put(chunk, encoder.name, made)
+        vectors.update(zip(chunk, made, strict=True))
+    return vectors
 
 
 def user_vectors(
@@ -163,8 +176,27 @@ def user_vectors(
 ) -> np.ndarray:
     """Return (users, dimension) float32: the decayed mean of what each user wrote up to `at`, of length one.
 
-    `texts` holds user_id, text_hash and timestamp; one without a timestamp counts as not yet written. A
-    text's weight halves every `half_life_days`. NaN where a user wrote nothing that has a direction. Each
+    NaN where a user wrote nothing that has a direction; all else as `decayed_sums` says.
+    """
+    sums, _ = decayed_sums(user_ids, texts, vectors, at, half_life_days, dimension)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit: np.ndarray = np.where(lengths > 0, sums / lengths, np.float32(np.nan))
+    return unit
+
+
+def decayed_sums(
+    user_ids: Sequence[str],
+    texts: pl.DataFrame,
+    vectors: Mapping[str, np.ndarray],
+    at: datetime,
+    half_life_days: float,
+    dimension: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Σ w v and Σ w over what each user wrote up to `at`: (users, dimension) and (users, 1) float32.
+
+    `texts` holds user_id, text_hash and timestamp; one without a timestamp counts as not yet written, one
+    whose vector is zero does not count. w halves every `half_life_days` before the user's newest text. Each
     row is summed oldest first, so a user alone gets the same bits as among others.
     """
     if at.tzinfo is None:
@@ -189,9 +221,5 @@ def user_vectors(
     )
     weights = np.exp2(-owned["age"].to_numpy() / (DAY * half_life_days)).astype(np.float32)
     ends = np.searchsorted(owned["row"].to_numpy(), np.arange(len(users) + 1))
-    shape = (len(users), len(distinct))
-    sums = sparse.csr_array((weights, owned["column"].to_numpy(), ends), shape=shape) @ said
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unit: np.ndarray = np.where(lengths > 0, sums / lengths, np.float32(np.nan))
-    return unit
+    summed = sparse.csr_array((weights, owned["column"].to_numpy(), ends), (len(users), len(distinct)))
+    return summed @ said, summed @ np.ones((len(distinct), 1), np.float32)

@@ -128,6 +128,16 @@ class TextEncoder:
             texts, self.dimension, self._tokenize, self._forward, tokens, texts_a_batch, progress
         )
 
+    def known(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the share of each text's tokens that the tokenizer knows, (texts,); 0 without words."""
+        shares = np.zeros(len(texts))
+        if read := self._tokenize(texts):
+            tokenizer, _ = self._load()
+            marks = tokenizer.num_special_tokens_to_add()
+            for row, ids in read.items():
+                shares[row] = 1 - ids.count(tokenizer.unk_token_id) / (len(ids) - marks)
+        return shares
+
     def _tokenize(self, texts: Sequence[str]) -> dict[int, list[int]]:
         """Return the token ids of each text that has words, by its position."""
         written = {row: text for row, text in enumerate(texts) if text.strip()}

@@ -1,4 +1,4 @@
-"""The words that drove a label or a match, as spans of the text with a weight each.
+"""The words that drove a label, a match or an answer, as spans of the text with a weight each.
 
 Integrated gradients (Sundararajan, Taly and Yan, ICML 2017) follow the score from a text of nothing but
 padding to the real one and hand each token its part; leaving one word out at a time asks the classifier
@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nlp.augment import WORD
 from nlp.classify import Classifier
+from nlp.cross_encoder import CrossEncoder
+from nlp.embed import Encodes
 from nlp.encoder import TextEncoder, tokenize
 from nlp.extras import need
 from nlp.folder import Recipe
@@ -32,7 +34,9 @@ MOST = 256  # words left out of one text: encoders read no more, and each is a t
 TINY = 1e-7  # probabilities below count as this
 
 Score = Callable[[Sequence[str]], npt.NDArray[Any]]  # one number a text
+Scores = Callable[[Sequence[str]], npt.NDArray[Any]]  # (texts, n) numbers
 FromVectors = Callable[["torch.Tensor"], "torch.Tensor"]  # unit vectors (texts, d) to one number each
+FromTokens = Callable[["torch.Tensor"], "torch.Tensor"]  # ids (texts, tokens) to one number each
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,57 @@ def label_reasons(classifier: Classifier, text: str, label: str) -> Explanation:
     return Explanation(tuple(spans), score, baseline, parts[0].method)
 
 
-def match_reasons(encoder: TextEncoder, text: str, other: str) -> Explanation:
-    """Explain the cosine of a text with another by the words of the first."""
+def match_reasons(encoder: Encodes, text: str, other: str) -> Explanation:
+    """Explain the cosine of a text with another by the words of the first, the other held as it is.
+
+    By gradients where the encoder is torch's own, else (ONNX, or anything that encodes) by leaving out.
+    """
+    (fixed,) = encoder.encode([other])
+    if not isinstance(encoder, TextEncoder):
+        return left_out(text, lambda texts: encoder.encode(texts) @ fixed)
     import torch
 
-    fixed = torch.from_numpy(encoder.encode([other])[0])
-    return integrated(text, encoder, lambda vectors: vectors @ fixed)
+    aim = torch.from_numpy(fixed)
+    return integrated(text, encoder, lambda vectors: vectors @ aim)
+
+
+def pair_reasons(reader: CrossEncoder, left: str, right: str, of: Literal["left", "right"]) -> Explanation:
+    """Explain a cross-encoder's score of a pair by the words of one side, the other held as it is."""
+    import torch
+
+    from nlp.cross_network import tokenize
+
+    tokenizer, network = _cross(reader.folder)
+    ((ids, kinds),) = tokenize(tokenizer, [left], [right], reader.max_tokens)
+    told = None if kinds is None else torch.tensor([kinds])
+
+    def forward(tokens: torch.Tensor) -> torch.Tensor:
+        of_each = None if told is None else told.expand(len(tokens), -1)
+        scores: torch.Tensor = network(tokens, torch.ones_like(tokens), of_each)
+        return scores
+
+    spans = _words(tokenizer, (left, right), reader.max_tokens, ids, int(of == "right"))
+    return _followed(ids, spans, tokenizer.pad_token_id or 0, forward, network)
 
 
 def left_out(text: str, score: Score) -> Explanation:
     """Explain any score by what it loses without each word; `MOST` words at most."""
-    spans = [found.span() for found in WORD.finditer(text)][:MOST]
+    (found,) = each_left_out(text, lambda texts: score(texts)[:, None])
+    return found
+
+
+def each_left_out(text: str, scores: Scores, most: int = MOST) -> list[Explanation]:
+    """Explain several scores of a text at once, by what each loses without each of the first words."""
+    spans = [found.span() for found in WORD.finditer(text)][:most]
     without = [text[:low] + text[high:] for low, high in spans]
-    whole, empty, *each = score([text, WORD.sub("", text), *without]).tolist()
-    weights = [Span(low, high, whole - less) for (low, high), less in zip(spans, each, strict=True)]
-    return Explanation(tuple(weights), whole, empty, "leave one word out")
+    whole, empty, *each = scores([text, WORD.sub("", text), *without]).astype(np.float64)
+    lost = whole - np.array(each).reshape(-1, len(whole))
+    found = []
+    for place in range(len(whole)):
+        weights = [Span(*span, weight) for span, weight in zip(spans, lost[:, place].tolist(), strict=True)]
+        about = float(whole[place]), float(empty[place])
+        found.append(Explanation(tuple(weights), *about, "leave one word out"))
+    return found
 
 
 def integrated(text: str, encoder: TextEncoder, score: FromVectors) -> Explanation:
@@ -106,26 +146,32 @@ def integrated(text: str, encoder: TextEncoder, score: FromVectors) -> Explanati
     import torch
     from torch.nn import functional
 
-    attribution = need("captum.attr", "text")
     tokenizer, network = _float32(encoder.folder, encoder.recipe)
-    spans, ids = _words(tokenizer, text, encoder.max_tokens)
+    (ids,) = tokenize(tokenizer, [text], encoder.max_tokens)
 
-    def forward(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        vectors = network(tokens, mask).float()[:, : encoder.dimension]
+    def forward(tokens: torch.Tensor) -> torch.Tensor:
+        vectors = network(tokens, torch.ones_like(tokens)).float()[:, : encoder.dimension]
         return score(functional.normalize(vectors, dim=1))
 
+    spans = _words(tokenizer, (text,), encoder.max_tokens, ids, 0)
+    return _followed(ids, spans, tokenizer.pad_token_id or 0, forward, network)
+
+
+def _followed(
+    ids: list[int], spans: Sequence[tuple[int, int] | None], pad: int, score: FromTokens, network: Any
+) -> Explanation:
+    """Follow a score from padding in the place of every token of a word to the tokens themselves."""
+    import torch
+
+    attribution = need("captum.attr", "text")
     real = torch.tensor([ids])
-    pad = tokenizer.pad_token_id or 0
     padding = torch.tensor([[t if where is None else pad for t, where in zip(ids, spans, strict=True)]])
-    mask = torch.ones_like(real)
     with torch.no_grad():
-        whole, empty = float(forward(real, mask)), float(forward(padding, mask))
+        whole, empty = float(score(real)), float(score(padding))
     if not any(spans):
         return Explanation((), whole, empty, "integrated gradients")
-    gradients = attribution.LayerIntegratedGradients(forward, network.body.get_input_embeddings())
-    parts = gradients.attribute(
-        real, padding, additional_forward_args=(mask,), n_steps=STEPS, internal_batch_size=STEPS
-    )
+    gradients = attribution.LayerIntegratedGradients(score, network.body.get_input_embeddings())
+    parts = gradients.attribute(real, padding, n_steps=STEPS, internal_batch_size=STEPS)
     weights: dict[tuple[int, int], float] = {}
     for where, weight in zip(spans, parts[0].sum(1).tolist(), strict=True):
         if where is not None:
@@ -134,25 +180,26 @@ def integrated(text: str, encoder: TextEncoder, score: FromVectors) -> Explanati
     return Explanation(found, whole, empty, "integrated gradients")
 
 
-def _words(tokenizer: Any, text: str, most: int) -> tuple[list[tuple[int, int] | None], list[int]]:
-    """Return the word that each token is a part of (None: a mark), and the token ids."""
-    (ids,) = tokenize(tokenizer, [text], most)
+def _words(
+    tokenizer: Any, texts: Sequence[str], most: int, ids: list[int], of: int
+) -> list[tuple[int, int] | None]:
+    """Return the word of the text numbered `of` that each token is a part of; None: a mark, or another's."""
     read = tokenizer(
-        text.encode("utf-8", "replace").decode(),
-        truncation=True,
+        *([text.encode("utf-8", "replace").decode()] for text in texts),
+        truncation="longest_first",
         max_length=most,
         return_offsets_mapping=True,
         verbose=False,
     )
-    assert read["input_ids"] == ids
+    assert read["input_ids"] == [ids]
+    owners = zip(read.word_ids(), read.sequence_ids(), strict=True)
+    words = [word if text == of else None for word, text in owners]
     whole: dict[int, tuple[int, int]] = {}
-    for word, (low, high) in zip(read.word_ids(), read["offset_mapping"], strict=True):
+    for word, (low, high) in zip(words, read["offset_mapping"][0], strict=True):
         if word is not None:
-            whole[word] = (
-                min(low, whole.get(word, (low, high))[0]),
-                max(high, whole.get(word, (low, high))[1]),
-            )
-    return [None if word is None else whole[word] for word in read.word_ids()], ids
+            first, last = whole.get(word, (low, high))
+            whole[word] = min(low, first), max(high, last)
+    return [None if word is None else whole[word] for word in words]
 
 
 def _label_score(head: Linear, label: int, many: bool) -> FromVectors:
@@ -179,3 +226,11 @@ def _float32(folder: Path, recipe: Recipe) -> tuple[Any, Any]:
     from nlp.network import load
 
     return load(folder, recipe)
+
+
+@lru_cache(maxsize=2)
+def _cross(folder: Path) -> tuple[Any, Any]:
+    """Return tokenizer and network of a cross-encoder, in float32 as well."""
+    from nlp.cross_network import load
+
+    return load(folder)

@@ -1,7 +1,8 @@
-"""Texts that answer a text: found by their words (BM25), by their vectors, or by both.
+"""Texts that answer a text: found by their words (BM25), by their vectors, or by both; then read closer.
 
     index = Index.of(answers, encoder)
     index.search(["How is gout treated?"], k=10)
+    index.search(["How is gout treated?"], k=10, reader=CrossEncoder(Path("reranker-1f…")))
 
 Search is exact: every text is scored, in blocks of CELLS scores. Memory: 8 bytes for each different word of
 each text, 4 bytes for each value of a vector.
@@ -10,7 +11,7 @@ each text, 4 bytes for each value of a vector.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,20 @@ from scipy.sparse import csr_matrix
 
 from nlp.embed import Encodes
 from profiles.schema import ContractError, Frame, column
-from recsys.ranking import Ranked, top_k
+from recsys.ranking import Ranked, listed, top_k
 
 CELLS = 8_000_000  # scores at once
 By = Literal["words", "vectors", "both"]
 Scores = npt.NDArray[np.float32]
+
+
+class Reads(Protocol):
+    """What reads two texts together, such as a cross-encoder."""
+
+    def scores(self, left: Sequence[str], right: Sequence[str]) -> Scores:
+        """Return (pairs,): the more, the better the right text answers the left; NaN: it cannot say."""
+        ...
+
 
 RETRIEVED = Frame(
     "RETRIEVED",
@@ -50,6 +60,7 @@ class RetrievalConfig(BaseModel):
     b: float = Field(0.75, ge=0, le=1, description="how much less a word counts in a long text")
     depth: int = Field(100, ge=1, description="places of each ranking that are fused")
     smoothing: NonNegativeFloat = Field(60.0, description="places added to a rank before it is fused")
+    reread: int = Field(50, ge=1, description="first places that a reader, where there is one, puts in order")
 
 
 class Bm25:
@@ -120,11 +131,19 @@ def fused(rankings: Sequence[Ranked], k: int, smoothing: float = 60.0) -> Ranked
     return top_k(scores, k)
 
 
+def reread(ranked: Ranked, queries: Sequence[str], texts: Sequence[str], reader: Reads, k: int) -> Ranked:
+    """Put the texts of each ranking in the order of a reader's scores; what it cannot score is not listed."""
+    query, place = np.nonzero(ranked.rows >= 0)
+    rows = ranked.rows[query, place]
+    scores = reader.scores([queries[n] for n in query.tolist()], [texts[row] for row in rows.tolist()])
+    return listed(query, rows, scores, len(queries), k)
+
+
 @dataclass(frozen=True)
 class Index:
     """Texts that can be searched."""
 
-    size: int
+    texts: Sequence[str]
     words: Bm25
     config: RetrievalConfig
     encoder: Encodes | None = None
@@ -147,12 +166,15 @@ class Index:
             vectors = encoder.encode(texts, progress)
         if vectors is not None and len(vectors) != len(texts):
             raise ContractError(f"{len(texts)} texts want as many vectors, not {len(vectors)}")
-        return cls(len(texts), Bm25(texts, config), config, encoder, vectors)
+        return cls(texts, Bm25(texts, config), config, encoder, vectors)
 
-    def search(self, queries: Sequence[str], k: int = 10, by: By = "both") -> pl.DataFrame:
+    def search(
+        self, queries: Sequence[str], k: int = 10, by: By = "both", reader: Reads | None = None
+    ) -> pl.DataFrame:
         """Return RETRIEVED: the k best texts of each query; none for one that says nothing.
 
-        `both` fuses the two rankings by reciprocal ranks, and is by words where there is no encoder.
+        `both` fuses the two rankings by reciprocal ranks, and is by words where there is no encoder. A
+        `reader` orders the first `reread` places, or k if that is more, anew by its own scores.
         """
         if k < 1:
             raise ContractError(f"k = {k}: ask for at least one text")
@@ -163,12 +185,14 @@ class Index:
             ways.append(self.words.scores)
         if by != "words" and self.encoder is not None:
             ways.append(self._near)
-        depth = k if len(ways) == 1 else max(k, self.config.depth)
-        step, parts = max(1, CELLS // self.size), list[Ranked]()
+        first = k if reader is None else max(k, self.config.reread)
+        depth = first if len(ways) == 1 else max(first, self.config.depth)
+        step, parts = max(1, CELLS // len(self.texts)), list[Ranked]()
         for start in range(0, len(queries), step):
             block = queries[start : start + step]
             found = [top_k(way(block), depth) for way in ways]
-            parts.append(found[0] if len(found) == 1 else fused(found, k, self.config.smoothing))
+            ranked = found[0] if len(found) == 1 else fused(found, first, self.config.smoothing)
+            parts.append(ranked if reader is None else reread(ranked, block, self.texts, reader, k))
         return _frame(Ranked.joined(parts, k))
 
     def _near(self, queries: Sequence[str]) -> Scores:

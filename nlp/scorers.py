@@ -23,6 +23,7 @@ from profiles.schema import ContractError
 BODY, WORDS, LINEAR, TREES, RARITY = (
     "body", "words.json", "linear.safetensors", "trees.safetensors", "rarity.safetensors"
 )  # fmt: skip
+KNOWN = 0.5  # share of a text's tokens below which an encoder read nothing but gaps
 
 
 class Scorer(Protocol):
@@ -41,10 +42,9 @@ class OverVectors:
     head: Linear | Trees
 
     def logits(self, texts: Sequence[str]) -> Floats:
-        """Return (texts, labels); NaN where the vector is zero: a text without words."""
-        vectors = self.encoder.encode(texts)
-        found = self.head.logits(vectors)
-        found[~vectors.any(axis=1)] = np.nan
+        """Return (texts, labels); NaN where less than half of the words are known, as of another script."""
+        found = self.head.logits(self.encoder.encode(texts))
+        found[self.encoder.known(texts) < KNOWN] = np.nan
         return found
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from profiles.schema import ContractError
 from profiles.snapshot import Snapshot
-from profiles.sources.variables import expanded
 from recsys import vectors
 from recsys.dataset import Vocabulary
 from serving.progress import Progress
@@ -18,7 +17,7 @@ def files(workspace: Workspace) -> dict[str, Path]:
     for number, config in enumerate(workspace.settings.vectors):
         place = where(workspace.config, ("vectors", number, "path"))
         try:
-            path = workspace.root / Path(expanded(config.path)).expanduser()
+            path = workspace.located(config.path)
         except ContractError as error:
             raise ContractError(f"{place}{error}") from None
         if not path.is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 from profiles import threads
 from profiles.schema import ContractError
 from profiles.sources import locate
-from serving import brought
+from serving import brought, labels
 from serving.workspace import Workspace, settings_file
 
 Line = tuple[str, str, str]  # part, level, message
@@ -61,6 +61,11 @@ def _sources(workspace: Workspace) -> list[Line]:
         size = sum(file.stat().st_size for file in files) / 1e6
         found = f"{source.label}: {len(files)} files, {size:.1f} MB" if files else "; ".join(notes)
         lines.append(("data", "PASS" if files else "WARN", found))
+    try:
+        for one in labels.labellings(workspace):
+            lines += [("data", "PASS", f"labels {one.config.name}: {', '.join(one.labels)}")]
+    except ContractError as error:
+        lines.append(("data", "FAIL", f"labels: {error}"))
     try:
         for label, path in brought.files(workspace).items():
             lines.append(("data", "PASS", f"vectors {label}: {path.stat().st_size / 1e6:.1f} MB"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from nlp.explain import each_left_out
 from profiles import versions
 from profiles.features import FeaturesConfig
 from profiles.features.context import Context
@@ -28,13 +29,15 @@ from recsys.exploration import explore
 from recsys.ranking import Ranked
 from recsys.split import SplitConfig, seen
 from serving.blend import Blended
-from serving.explain import reasons
+from serving.explain import Asked, matching, reasons
 from serving.release import Release
 
 if TYPE_CHECKING:
+    from nlp.labelling import Labelling
     from serving.workspace import Workspace
 
 EVERYTHING = 1 << 62  # events: a user's whole past, as a batch sees it
+WORDS_ASKED = 24  # words of a request that are explained: each is one more text to encode
 SHOWN = ("title", "categories", "tags", "brand", "price")
 
 
@@ -137,7 +140,7 @@ class Engine:
             random = np.random.default_rng(int(answer_id, 16))
             places, chances = explore(int(blended.ranked.lengths[0]), k, self._explore, random)
             blended = blended.taking(places)
-        why = reasons(self.release, queries, blended) if explain else None
+        why = reasons(self.release, queries, blended, self._spoken(query_text, queries)) if explain else None
         return {
             "recommendation_id": answer_id,
             "release": self.release.name,
@@ -146,6 +149,19 @@ class Engine:
             "items": self._items(blended, why, chances),
             "cursor": None,
         }
+
+    def _spoken(self, text: str | None, queries: Queries) -> Asked | None:
+        """Return what tells which words of a request drew items near."""
+        if not text or not self._reads_text:
+            return None
+
+        def asked(rows: np.ndarray) -> list[dict[str, Any]]:
+            def scores(texts: Sequence[str]) -> np.ndarray:
+                return self.release.worded(queries, self._words.encoder.encode(texts), rows)
+
+            return [matching(text, found) for found in each_left_out(text, scores, WORDS_ASKED)]
+
+        return asked
 
     @property
     def _reads_text(self) -> bool:
@@ -216,6 +232,13 @@ class Engine:
         assert self.release.context is not None, "a loaded release has one"
         return load_context(self.release.context)
 
+    @cached_property
+    def labellings(self) -> "list[Labelling]":
+        """What labels users, as of the newest build."""
+        from serving.labels import live
+
+        return live(self.workspace)
+
     def profile(self, user_id: str, at: datetime | None = None) -> dict[str, Any]:
         """Return what the log says of a user: attributes, every profile column, the events behind them."""
         past = self.past(user_id, at or datetime.now(UTC))
@@ -224,20 +247,27 @@ class Engine:
         profile = user_profile(
             user_id, past.events, users, past.at, self._context, self._features, self._interactions
         )
+        labelled: dict[str, Any] = {}
+        for found in self.labellings:
+            labelled |= found.of_one(past.events, past.at, self.workspace.words.cache)
         return {
             "user_id": user_id,
             "known": bool(len(past.events) or len(users)),
             "as_of": past.at,
             "watermark": past.watermark,
             "attributes": users.row(0, named=True) if len(users) else {},
-            "profile": {name: value for name, value in profile.items() if name != "user_id"},
+            "profile": {name: value for name, value in profile.items() if name != "user_id"} | labelled,
             "events": past.events.tail(self._features.last_items).reverse().to_dicts(),
         }
 
     def evidence(self, user_id: str, at: datetime | None = None) -> dict[str, pl.DataFrame]:
         """Return for each profile column the EVENTS it mostly rests on."""
         past = self.past(user_id, at or datetime.now(UTC))
-        return behind(past.events, past.at, self._context, self._features, self._interactions)
+        found = behind(past.events, past.at, self._context, self._features, self._interactions)
+        for one in self.labellings:
+            spoke = one.behind(past.events, self.workspace.words.cache)
+            found |= dict.fromkeys(one.config.columns, spoke)
+        return found
 
     def recommendations(
         self, users: Sequence[str], k: int, as_of: datetime | None = None, query_text: str | None = None
@@ -259,7 +289,7 @@ class Engine:
         """Return user_id, item_id, why for a user's list: the reasons of each item, the strongest first."""
         queries = self.queries([self.past(user, as_of or datetime.now(UTC))])
         blended = self.release.recommend(queries, k, words=self._asked(query_text))
-        told = reasons(self.release, queries, blended)
+        told = reasons(self.release, queries, blended, self._spoken(query_text, queries))
         ids = self.release.catalogue.items.take(blended.ranked.rows[0][: len(told)])
         why = ["; ".join(reason["text"] for reason in of) for of in told]
         types = {"user_id": pl.String, "item_id": pl.String, "why": pl.String}

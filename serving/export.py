@@ -14,12 +14,13 @@ from pathlib import Path
 import polars as pl
 
 from profiles.schema import ContractError
+from serving.labels import profiles
 from serving.workspace import Workspace
 
 FORMULA = r"^[=+\-@＝＋－＠\t\r\n]"
 FRAMES: Mapping[str, Callable[[Workspace], pl.DataFrame]] = {
-    "users": lambda w: w.snapshot.frame("user_profiles"),
-    "items": lambda w: w.snapshot.frame("item_profiles"),
+    "users": lambda w: profiles(w, "user"),
+    "items": lambda w: profiles(w, "item"),
     "events": lambda w: w.snapshot.frame("events"),
     "interactions": lambda w: w.snapshot.frame("interactions"),
     **{

@@ -29,7 +29,7 @@ from recsys.dataset import Catalogue, Dataset
 from recsys.ranking import Ranked
 from recsys.split import Split, splits, validations
 from recsys.vectors import matrices
-from serving import batch, brought, details, ingest, report
+from serving import batch, brought, details, ingest, labels, report
 from serving.progress import Progress
 from serving.release import Release, publish
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
@@ -87,11 +87,13 @@ class Pipeline:
             return manifest.content_key(log, s.interactions.model_dump())
         if stage == "build":
             parts = [part.model_dump() for part in (s.interactions, s.profiles, s.text)]
-            return manifest.content_key(log, *parts, brought.key(self.workspace))
+            return manifest.content_key(log, *parts, brought.key(self.workspace), labels.key(self.workspace))
         built = state.get("build", {}).get("snapshot")
         if stage == "evaluate" and s.evaluation.reference is not None:
             reference = self.workspace.root / s.evaluation.reference
             log.append(manifest.sha256(reference) if reference.is_file() else None)
+        if stage == "evaluate" and s.evaluation.slices:
+            log.append(state.get("build", {}).get("labels"))
         read = [part.model_dump() for part in (s.text, s.blend, s.evaluation)]
         fits = [built, brought.folder(self.workspace), s.recommenders, read, *self.files()]
         if stage == "recommend":
@@ -110,7 +112,10 @@ class Pipeline:
         """Whether what a stage wrote is still there; a sealed folder that is damaged is removed."""
         folder, result = self.workspace.folder, self.workspace.state()[stage]
         sealed = {
-            "build": [f"snapshots/{result.get('snapshot')}", result.get("texts"), result.get("vectors")],
+            "build": [
+                f"snapshots/{result.get('snapshot')}",
+                *(result.get("texts"), result.get("vectors"), *result.get("labels", ())),
+            ],
             "train": [f"releases/{result.get('release')}"],
         }.get(stage, [])
         for place in sealed:
@@ -178,7 +183,8 @@ class Pipeline:
                 )
             texts = str(folder.relative_to(w.folder))
         vectors = brought.derive(w, snapshot, self.progress)
-        return {"snapshot": snapshot.name, "texts": texts, "vectors": vectors}
+        labelled = labels.derive(w, snapshot, self.progress)
+        return {"snapshot": snapshot.name, "texts": texts, "vectors": vectors, "labels": labelled}
 
     @cached_property
     def laboratory(self) -> Laboratory:
@@ -307,7 +313,7 @@ class Pipeline:
 
     def _evaluate(self, stage: str) -> dict[str, Any]:
         laboratory, config = self.laboratory, self.settings.evaluation
-        columns = details.labels(self.workspace.snapshot.frame("user_profiles"), config.slices)
+        columns = details.labels(labels.profiles(self.workspace, "user"), config.slices)
         tests = self.tests
         if not tests:
             raise ContractError(

@@ -142,6 +142,16 @@ class Release(Displayed):
         release = replace(self, blend=_deep_enough(self.blend, k))
         return fuse(release.rankings(queries, weights, excluded), weights, self.blend.constant, k)
 
+    def worded(self, queries: Queries, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return (vectors, items) scores of the items `rows` by each vector of words alone, 0 without."""
+        name, found = self.text_source(), np.zeros((len(vectors), len(rows)), np.float32)
+        for place in np.flatnonzero(vectors.any(axis=1)) if name else ():
+            asked = _asked_in_words(queries, vectors[place])
+            assert name is not None
+            assert asked is not None
+            found[place] = np.nan_to_num(self.recommenders[name].score(asked, rows)[0])
+        return found
+
     def text_source(self) -> str | None:
         """Return the source that reads the words of a request, if there is one."""
         return next((n for n, r in self.recommenders.items() if r.reads_text), None)

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from nlp.encoder import EncoderConfig
 from nlp.finetune import FinetuneConfig
+from nlp.labelling import LabelsConfig
 from nlp.pairs import PairsConfig
 from nlp.pretrain import PretrainConfig
 from profiles.features import FeaturesConfig
@@ -150,6 +151,7 @@ class Settings(BaseModel):
     items: tuple[SourceConfig, ...] = Field((), description="what can be recommended")
     users: tuple[SourceConfig, ...] = Field((), description="what is known of users")
     vectors: tuple[VectorsConfig, ...] = Field((), description="vectors of items: images, audio, anything")
+    labels: tuple[LabelsConfig, ...] = Field((), description="classifiers that fill profile columns")
     store: StoreConfig = StoreConfig()
     limits: Limits = Limits()
     privacy: PrivacyConfig = PrivacyConfig()
@@ -304,6 +306,14 @@ def _contradictions(settings: Settings) -> list[Problem]:
             for number, label in enumerate(labels)
             if label in labels[:number]
         ]
+    taken: dict[str, str] = {}
+    for number, labelled in enumerate(settings.labels):
+        for column in labelled.columns:
+            if column in taken:
+                what = f"[[labels]] {taken[column]!r} makes a column {column!r} already; give another name"
+                found.append((("labels", number, "name"), what))
+                break
+            taken[column] = labelled.name
     reference = settings.evaluation.reference
     if reference is not None and Path(reference).stem in [*names, "blend"]:
         what = f"reference = {reference!r} would be shown as {Path(reference).stem!r}, which is a source"

@@ -9,8 +9,11 @@ from rich.table import Table
 
 from profiles.schema import ContractError
 from serving.engine import Engine
+from serving.labels import profiles
 from serving.progress import print_json
 from serving.workspace import Workspace
+
+TOLD = 48  # characters shown of a text that speaks for a label
 
 
 def print_user(workspace: Workspace, user_id: str, k: int, as_json: bool) -> None:
@@ -27,7 +30,8 @@ def print_user(workspace: Workspace, user_id: str, k: int, as_json: bool) -> Non
     console.print(f"user {user_id}", style="bold")
     _print_mapping(console, "attributes", {k: v for k, v in found["attributes"].items() if k != "user_id"})
     titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
-    _print_profile(console, found["profile"], engine.evidence(user_id), titles)
+    told = {name for one in engine.labellings for name in one.config.columns}
+    _print_profile(console, found["profile"], engine.evidence(user_id), titles, told)
     table = Table("when", "what", "item", "text", title="latest events", title_justify="left")
     for event in found["events"]:
         item = event["item_id"] or ""
@@ -44,7 +48,7 @@ def print_item(workspace: Workspace, item_id: str, k: int, as_json: bool) -> Non
     attributes = workspace.release.catalogue.attributes.filter(pl.col("item_id") == item_id)
     if near is None or not len(attributes):
         raise ContractError(f"the active release has no item {item_id!r}")
-    profile = workspace.snapshot.frame("item_profiles").filter(pl.col("item_id") == item_id)
+    profile = profiles(workspace, "item").filter(pl.col("item_id") == item_id)
     row = profile.drop("item_id").row(0, named=True) if len(profile) else {}
     titles = dict(workspace.release.catalogue.attributes.select("item_id", "title").iter_rows())
     if as_json:
@@ -73,8 +77,9 @@ def _print_profile(
     profile: dict[str, Any],
     evidence: dict[str, pl.DataFrame],
     titles: dict[str, str | None],
+    told: set[str],
 ) -> None:
-    """Print what is known, each column with the latest or strongest events behind it."""
+    """Print what is known, each column with the events behind it; those of `told` by their words."""
     table = Table("column", "value", "made from", title="profile", title_justify="left")
     above = ""
     for name, value in _counted(profile).items():
@@ -82,7 +87,7 @@ def _print_profile(
             continue
         events = evidence.get(name)
         rows = [] if events is None else events.iter_rows(named=True)
-        behind = "; ".join(_event(row, titles) for row in rows)
+        behind = "; ".join(_event(row, titles, name in told) for row in rows)
         table.add_row(name, _say(value), "″" if behind and behind == above else behind)
         above = behind
     if table.row_count:
@@ -105,7 +110,11 @@ def _counted(profile: dict[str, Any]) -> dict[str, Any]:
     return lines
 
 
-def _event(row: dict[str, Any], titles: dict[str, str | None]) -> str:
+def _event(row: dict[str, Any], titles: dict[str, str | None], told: bool) -> str:
+    if told:
+        said = " ".join(row["text"].split())
+        shown = said if len(said) <= TOLD else f"{said[: TOLD - 1]}…"
+        return f"{row['timestamp']:%m-%d} {row['event_type']} “{shown}”"
     what = titles.get(row["item_id"]) or row["item_id"] or row["text"] or ""
     return f"{row['timestamp']:%m-%d} {row['event_type']} {what[:24]}".rstrip()
 

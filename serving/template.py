@@ -35,6 +35,10 @@ timestamp = "timestamp"        # or  order = "position"  for a log without times
 # [[vectors]]                  # of images, sounds, anything: Parquet of item_id and vector
 # path = "vectors.parquet"
 
+# [[labels]]                   # what `attune classify train` learned to tell: three columns of profiles
+# name = "topic"               # of users by what they wrote, of items by what they say
+# classifier = "topics"        # its folder
+
 #   Or a well-known public data set; `attune presets` lists them:
 #   [[dataset]]
 #   preset = "movielens-1m"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
+from nlp.embed import EmbeddingCache, Encodes, by_hash, user_vectors
 from nlp.onnx import open_encoder
 from profiles.texts import text_hash
 from serving.settings import TextConfig
@@ -38,10 +38,9 @@ class Words:
         written = texts.filter(pl.col("timestamp") <= at, pl.col("text").str.strip_chars() != "")
         if not self.config.enabled or not len(written):
             return None
-        hashes = [text_hash(text) for text in written["text"]]
-        vectors = embed(written["text"].to_list(), self.encoder, self.cache)
-        of = dict(zip(hashes, vectors, strict=True))
-        owned = written.select("user_id", "timestamp", pl.Series("text_hash", hashes, dtype=pl.String))
+        hashes = pl.Series([text_hash(text) for text in written["text"]], dtype=pl.String)
+        owned = written.with_columns(text_hash=hashes)
+        of = by_hash(dict(owned.select("text_hash", "text").iter_rows()), self.encoder, self.cache)
         return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
 
     def query(self, text: str) -> np.ndarray | None:

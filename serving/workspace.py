@@ -147,6 +147,10 @@ class Workspace:
             raise ContractError(f"{folder}: the snapshot is gone; run `attune build`")
         return Snapshot(folder)
 
+    def located(self, path: str) -> Path:
+        """Return a path that the settings name, from their folder on; ContractError for an unset ${VAR}."""
+        return self.root / Path(expanded(path)).expanduser()
+
     def state(self) -> dict[str, Any]:
         """Return what each stage left: its key and its result."""
         path = self.folder / "state.json"

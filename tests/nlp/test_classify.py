@@ -191,6 +191,16 @@ def test_a_label_with_one_text_is_learned_from(tiny: EncoderConfig, tmp_path: Pa
         assert classifier.predict(["unheard"]).argmax() == classifier.labels.names.index("odd")
 
 
+def test_a_text_in_another_script_says_nothing(tiny: EncoderConfig, tmp_path: Path):
+    """Half of the tokens known is enough; a lone mark for what is not in the vocabulary is no reading."""
+    texts = ["card please", "cash please", "visa now", "euro now", "card 头 头", "card 头"]
+    made = train(texts[:4], ["card", "money", "card", "money"], config(tiny, method="frozen"), tmp_path / "m")
+    heard = made.heard([*texts[4:], "我的头很痛", "", "🎉"])
+    assert np.isnan(heard).all(axis=1).tolist() == [True, False, True, True, True]
+    np.testing.assert_array_equal(made.predict(["我的头很痛"])[0], made.prior)
+    np.testing.assert_array_equal(made.predict(["card 头"])[0], heard[1])
+
+
 def test_a_label_it_never_learned_counts_as_wrong(tiny: EncoderConfig, tmp_path: Path):
     classifier = train(*corpus(), config(tiny, method="tfidf"), tmp_path / "made")
     judged = classifier.judged(["a card", "a visa"], ["card", "unknown"])

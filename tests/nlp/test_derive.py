@@ -13,10 +13,8 @@ import pytest
 from nlp.derive import derive, item_matrix
 from nlp.embed import EmbeddingCache
 from profiles import manifest
-from profiles.features import FeaturesConfig
-from profiles.interactions import InteractionsConfig
-from profiles.schema import EVENTS, ITEMS, ContractError
-from profiles.snapshot import Snapshot, build
+from profiles.schema import EVENTS, ContractError
+from profiles.snapshot import Snapshot
 from profiles.store.sqlite import SQLiteStore
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -56,41 +54,13 @@ WRITTEN = [  # user, days, text
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SQLiteStore:
-    rows = [
-        {"event_id": str(n), "user_id": user, "item_id": "i1", "event_type": "view", "text": text,
-         "timestamp": START + timedelta(days=days)}
-        for n, (user, days, text) in enumerate(WRITTEN)
-    ]  # fmt: skip
-    store = SQLiteStore(tmp_path / "events.db")
-    store.append(EVENTS.conform(pl.DataFrame(rows, infer_schema_length=None)))
-    items = {"item_id": list(ITEMS_SAY), "text": list(ITEMS_SAY.values())}
-    store.put("items", pl.DataFrame(items, schema={n: ITEMS.schema[n] for n in items}))
-    return store
-
-
-@pytest.fixture
-def snapshot_of(tmp_path: Path) -> Callable[..., Snapshot]:
-    def of(store: SQLiteStore, days: float | None = None) -> Snapshot:
-        at = None if days is None else START + timedelta(days=days)
-        return build(store, tmp_path / "snapshots", InteractionsConfig(), FeaturesConfig(), at)
-
-    return of
+def store(store_of: Callable[..., SQLiteStore]) -> SQLiteStore:
+    return store_of(WRITTEN, ITEMS_SAY)
 
 
 @pytest.fixture
 def snapshot(store: SQLiteStore, snapshot_of: Callable[..., Snapshot]) -> Snapshot:
     return snapshot_of(store)
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> EmbeddingCache:
-    return EmbeddingCache(tmp_path / "embeddings.sqlite")
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "derived"
 
 
 def vectors(folder: Path, kind: str, column: str = "text_vector") -> dict[str, list[float]]:

@@ -89,6 +89,12 @@ def test_no_words_no_direction(encoder: TextEncoder) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors[1]), 1, atol=1e-6)
 
 
+def test_known_is_the_share_of_tokens_the_vocabulary_has(encoder: TextEncoder) -> None:
+    found = encoder.known(["pay my bill", "", "  ", "🎉 wow", "🎉", "🎉 my friend, 🎉"])
+    assert found == pytest.approx([1, 0, 0, 1 / 2, 0, 3 / 5])
+    assert encoder.known([]).shape == (0,)
+
+
 def test_long_and_broken_texts(encoder: TextEncoder) -> None:
     long = "the kettle boils quickly and " * 3500
     vectors = encoder.encode([long, "x" * 100_000, "half a pair: \ud83d", "\x00\x07 bell"])

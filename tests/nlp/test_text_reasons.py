@@ -8,7 +8,7 @@ import pytest
 from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier, train
 from nlp.encoder import TextEncoder
-from nlp.explain import Explanation, label_reasons, left_out, match_reasons
+from nlp.explain import Explanation, each_left_out, label_reasons, left_out, match_reasons
 
 SAID = ["i like {} a lot", "we saw {} yesterday", "{} is near my house", "tell me about {}"]
 KINDS = {"animal": ["dogs", "a cat", "horses"], "money": ["cash", "my salary", "a bank loan"]}
@@ -60,6 +60,41 @@ def test_any_classifier_is_explained_by_leaving_out(tmp_path: Path):
     assert found.method == "leave one word out"
     weights = words("now dogs", found)
     assert weights["dogs"] > abs(weights["now"])
+
+
+def test_what_only_encodes_is_explained_by_leaving_out():
+    """A match of word counts: a word's weight is the cosine with it less the cosine without."""
+
+    class Counts:
+        name, dimension = "counts", 3
+
+        def encode(self, texts, progress=None):
+            counts = np.array([[t.count("red"), t.count("blue"), 1] for t in texts], np.float32)
+            return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+    found = match_reasons(Counts(), "red sky, blue", "red red")
+    assert found.method == "leave one word out"
+    other = np.array([2, 0, 1]) / np.sqrt(5)
+
+    def cosine(*counts: int) -> float:
+        return float(np.array(counts) @ other / np.linalg.norm(counts))
+
+    whole = cosine(1, 1, 1)
+    expected = {"red": whole - cosine(0, 1, 1), "sky": 0, "blue": whole - cosine(1, 0, 1)}
+    assert words("red sky, blue", found) == pytest.approx(expected, abs=1e-6)
+    assert (found.score, found.baseline) == pytest.approx((whole, cosine(0, 0, 1)))
+    assert found.error == pytest.approx(abs(sum(expected.values()) - whole + cosine(0, 0, 1)), abs=1e-6)
+
+
+def test_several_scores_are_explained_at_once():
+    def scores(texts):
+        return np.array([[text.count("a"), 10 * text.count("b")] for text in texts])
+
+    one, other = each_left_out("aa b aab c", scores, most=3)
+    assert [span.weight for span in one.spans] == [2, 0, 2]  # the fourth word is not left out
+    assert [span.weight for span in other.spans] == [0, 10, 10]
+    assert (other.score, other.baseline, other.error) == (20, 0, 0)
+    assert [found.spans for found in each_left_out("", scores)] == [(), ()]
 
 
 def test_a_match_is_explained_by_the_words_they_share():

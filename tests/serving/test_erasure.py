@@ -13,10 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nlp.classifier_config import ClassifierConfig
+from nlp.classify import train
 from nlp.encoder import EncoderConfig, locate
 from profiles.schema import EVENTS, EXPOSURES, ContractError
+from profiles.texts import text_hash
 from serving.backup import backup, restore
 from serving.erasure import erase, retain
+from serving.labels import profiles
 from serving.pipeline import Pipeline
 from serving.progress import Progress
 from serving.workspace import Workspace
@@ -33,6 +37,9 @@ columns = { categories = { column = "category", split = "|" } }
 [[users]]
 path = "users.jsonl"
 attributes = ["city"]
+[[labels]]
+name = "topic"
+classifier = "topics"
 [recommenders.popularity]
 [recommenders.ease]
 [recommenders.content_text]
@@ -67,6 +74,8 @@ def write(folder: Path, users: list[str]) -> Path:
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
     people = [{"user_id": user, "city": f"city of {user}"} for user in users]
     (folder / "users.jsonl").write_text("\n".join(map(json.dumps, people)))
+    said = ["a garden chair", "garden chairs", "where is my order", "the order is late"]
+    train(said, ["chair"] * 2 + ["order"] * 2, ClassifierConfig(method="tfidf"), folder / "topics")
     config = folder / "attune.toml"
     config.write_text(TOML)
     return config
@@ -163,8 +172,26 @@ def test_the_search_finds_them_before(copied: tuple[Workspace, list[str]]) -> No
     assert wanted <= found
     assert {"examples.parquet", "report/index.html"} <= holders(workspace.folder, users)
     assert any(name.startswith("snapshots/") for name in found)
-    assert any(name.startswith("derived/") for name in found)
+    assert any(name.startswith("derived/") and "/text-" in name for name in found)
+    assert any(name.startswith("derived/") and "/labels-" in name for name in found)
     assert any(name.startswith("store/") and name.endswith(".parquet") for name in found)
+
+
+def test_the_cache_forgets_vectors_and_labels(copied: tuple[Workspace, list[str]]) -> None:
+    """Its rows name a text by its hash, so that a search for ids does not find them."""
+    workspace, users = copied
+    names = [text_hash(f"{users[n]} writes of garden chair number {n}") for n in (0, 29)]
+
+    def rows() -> list[int]:
+        dump = dict(decoded(workspace.folder))[workspace.words.path]
+        return [dump.count(name) for name in names]
+
+    assert rows() == [2, 2]  # a vector, and probabilities
+    erase(workspace, users[:1], False, QUIET)
+    assert rows() == [0, 2]
+    labelled = profiles(workspace, "user")
+    assert labelled["topic"].to_list() == ["chair"] * 29
+    assert users[0] not in labelled["user_id"].to_list()
 
 
 @pytest.mark.parametrize("retrain", [False, True])

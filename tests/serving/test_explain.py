@@ -129,9 +129,40 @@ def test_by_deletion(variant: Variant, source: str) -> None:
 
 
 def test_words_are_a_reason(engine: Engine) -> None:
-    items = explained(engine, users_of(engine, 1)[0], query_text="a soft velvet cushion")
+    """Each weighs what the score of the text source loses without it."""
+    asked, user = "a soft velvet cushion", users_of(engine, 1)[0]
+    items = explained(engine, user, query_text=asked)
     assert items[0]["reasons"][0]["kind"] == "query"
-    assert "matches your words" in [r["text"] for r in items[0]["reasons"]]
+    encoder, release = engine.workspace.words.encoder, engine.release
+    source = release.recommenders[release.text_source() or ""]
+    query = engine.queries([engine.past(user, engine.workspace.snapshot.as_of)])
+    silent = replace(query, histories=Histories.empty(1))
+
+    def score(text: str, row: int) -> float:
+        return float(source.score(replace(silent, vectors=encoder.encode([text])), np.array([row]))[0, 0])
+
+    told = 0
+    for item in items:
+        for reason in item["reasons"]:
+            if reason["kind"] != "query":
+                continue
+            row = release.catalogue.items.row(item["item_id"])
+            weights = {asked[w["start"] : w["end"]]: w["weight"] for w in reason["words"]}
+            assert list(weights) == asked.split() == [w["word"] for w in reason["words"]]
+            for word, weight in weights.items():
+                less = asked.replace(word, "", 1)
+                assert weight == pytest.approx(score(asked, row) - score(less, row), abs=0.02)
+            assert reason["error"] == pytest.approx(abs(sum(weights.values()) - score(asked, row)), abs=0.02)
+            first, second, *_ = sorted(weights, key=lambda word: -weights[word])
+            both = weights[second] > weights[first] / 3
+            assert reason["text"] == f"matches your words: {f'{first}, {second}' if both else first}"
+            told += 1
+    assert told
+
+
+def test_long_requests_are_explained_by_their_first_words(engine: Engine) -> None:
+    items = explained(engine, "nobody at all", k=3, query_text="velvet " * 60)
+    assert all(len(r["words"]) == 24 for i in items for r in i["reasons"] if r["kind"] == "query")
 
 
 def test_a_cold_list_is_popular_and_nothing_else(engine: Engine) -> None:

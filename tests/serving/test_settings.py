@@ -312,6 +312,8 @@ EXAMPLES = {
     ("items", "attributes"),
     ("users", "path"),
     ("vectors", "path"),
+    ("labels", "name"),
+    ("labels", "classifier"),
     ("events", "format"),
     ("tune", "minutes"),
     ("tune", "memory_gb"),
