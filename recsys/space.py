@@ -10,7 +10,7 @@ no recommender: any pydantic configuration has a space.
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel
@@ -33,6 +33,8 @@ class Tuned:
     high: float | None = None
     log: bool = False  # equal ratios weigh alike, not equal differences
     among: tuple[Value, ...] = ()
+    # Values of other settings under which it is read at all, as {"method": ("frozen", "tfidf")}.
+    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,15 @@ class Space:
     dimensions: Mapping[str, Range | Choice]
 
     @classmethod
-    def of(cls, config: type[BaseModel]) -> Self:
-        """Read the fields of a configuration that are marked `Tuned`, in their order."""
-        fields = config.model_fields.items()
-        return cls({name: found for name, field in fields if (found := _dimension(name, field)) is not None})
+    def of(cls, config: type[BaseModel], given: Mapping[str, Any] | None = None) -> Self:
+        """Read the fields of a configuration that are marked `Tuned`, in their order.
+
+        With settings `given`, only those that are read under them.
+        """
+        marks = {name: found for name, field in config.model_fields.items() if (found := _mark(field))}
+        if given is not None:
+            marks = {n: m for n, m in marks.items() if all(given[o] in v for o, v in m.where.items())}
+        return cls({name: _dimension(name, m, config.model_fields[name]) for name, m in marks.items()})
 
     def __bool__(self) -> bool:
         return bool(self.dimensions)
@@ -136,11 +143,11 @@ class Space:
         return {name: str(dimension) for name, dimension in self.dimensions.items()}
 
 
-def _dimension(name: str, field: FieldInfo) -> Range | Choice | None:
-    marks = [mark for mark in field.metadata if isinstance(mark, Tuned)]
-    if not marks:
-        return None
-    mark = marks[-1]
+def _mark(field: FieldInfo) -> Tuned | None:
+    return next((mark for mark in reversed(field.metadata) if isinstance(mark, Tuned)), None)
+
+
+def _dimension(name: str, mark: Tuned, field: FieldInfo) -> Range | Choice:
     if mark.low is not None and mark.high is not None:
         return Range(mark.low, mark.high, mark.log, _whole(field.annotation))
     values = mark.among or _values(field.annotation)

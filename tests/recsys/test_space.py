@@ -73,6 +73,16 @@ def test_a_space_is_read_from_the_fields():
     assert SPACE.describe()["days"] == "none, 7.0"
 
 
+def test_what_is_not_read_is_not_searched():
+    class Reads(Config):
+        rank: Annotated[int, Tuned(1, 9, where={"kind": ("b",), "whether": (True,)})] = 2
+
+    for kind, whether in (("a", True), ("b", True), ("b", False)):
+        given = Reads(kind=kind, whether=whether).model_dump()
+        assert ("rank" in Space.of(Reads, given).dimensions) == (kind == "b" and whether)
+    assert list(Space.of(Reads).dimensions) == [*SPACE.dimensions, "rank"]
+
+
 def test_a_grid_holds_the_ends_and_each_point_once():
     grid = SPACE.only(["rate", "size", "kind"]).grid(3)
     assert sorted({p["rate"] for p in grid}) == pytest.approx([0.01, 1, 100])
