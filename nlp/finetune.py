@@ -24,6 +24,7 @@ from recsys import space, training
 from recsys.training import TrainingConfig
 
 FORMAT = 1  # raise it when the same pairs and settings give other weights
+METRICS = {"info_nce": "mrr@10", "cosent": "spearman", "regression": "spearman"}
 INFO_NCE = {"objective": ("auto", "info_nce")}  # who reads a setting
 
 
@@ -112,17 +113,26 @@ def finetune(
     surrounds each part of the work. Raises ContractError where there is too little to learn from, or where
     only some pairs have a score.
     """
-    base = locate(EncoderConfig(model=config.model))
-    assert isinstance(base, Path)  # nothing may be downloaded
+    base = _base(config)
     objective = objective_of(train, config)
-    frames = (train, validation, chosen, hard)
-    data = [None if frame is None else manifest.digest(frame.write_ndjson().encode()) for frame in frames]
-    key = manifest.content_key(FORMAT, digest(base), config.model_dump(exclude={"model"}), data)
-    place = root / f"tuned-{key}"
+    place = root / f"tuned-{key_of(config, train, validation, chosen, hard)}"
     if not place.exists():
         _tune(base, coded(train, chosen, hard), coded(validation, chosen), objective, config, place, phase)
     told = manifest.verify(place)
     return Tuned(place, told["metric"], told["before"], told["after"])
+
+
+def key_of(config: FinetuneConfig, *frames: pl.DataFrame | None) -> str:
+    """Stand for all that fine-tuning depends on: the model's files, settings, pairs and choices."""
+    data = [None if frame is None else manifest.digest(frame.write_ndjson().encode()) for frame in frames]
+    return manifest.content_key(FORMAT, digest(_base(config)), config.model_dump(exclude={"model"}), data)
+
+
+def _base(config: FinetuneConfig) -> Path:
+    """Return the folder it begins from."""
+    base = locate(EncoderConfig(model=config.model))
+    assert isinstance(base, Path)  # nothing may be downloaded
+    return base
 
 
 def objective_of(pairs: pl.DataFrame, config: FinetuneConfig) -> str:
@@ -198,7 +208,7 @@ def _tune(
         "base": base.name,
         "settings": config.model_dump(mode="json", exclude={"model"}),
         "pairs": {"learned": len(learned.left), "validated": len(held.left)},
-        "metric": "mrr@10" if objective == "info_nce" else "spearman",
+        "metric": METRICS[objective],
         "before": before,
         "after": after,
         "losses": trained.losses,

@@ -12,7 +12,8 @@ from recsys.split import splits, validations
 from serving.cli import app
 from serving.pipeline import Pipeline
 from serving.settings import TuneConfig
-from serving.tune import Tuner, chosen
+from serving.tune import chosen
+from serving.tune_sources import Tuner
 from serving.workspace import Workspace
 
 CONFIG = TuneConfig(trials=6, pruning="none")
