@@ -129,6 +129,14 @@ class Space:
         left_out = set(names)
         return Space({name: d for name, d in self.dimensions.items() if name not in left_out})
 
+    def within(self, name: str, told: str) -> "Space":
+        """Return the space with one setting searched elsewhere: from `0.1:1000`, or among `16,32,none`.
+
+        Raises ContractError for a name that is not searched, and for what is neither.
+        """
+        (known,) = self.only([name]).dimensions.values()
+        return Space({**self.dimensions, name: _told(name, told, known)})
+
     def holding(self, settings: Settings) -> "Space":
         """Return the smallest space that holds this one and a point, of which others' names do not count."""
         return Space({n: d.holding(settings[n]) if n in settings else d for n, d in self.dimensions.items()})
@@ -154,6 +162,36 @@ def _dimension(name: str, mark: Tuned, field: FieldInfo) -> Range | Choice:
     if not values:
         raise TypeError(f"{name}: Tuned needs low and high, or values, for {field.annotation}")
     return Choice(values)
+
+
+def _told(name: str, told: str, known: Range | Choice) -> Range | Choice:
+    """Return where a setting is searched by what somebody wrote; a range keeps its kind."""
+    low, parted, high = told.partition(":")
+    if not parted:
+        return Choice(tuple(_read(word.strip()) for word in told.split(",")))
+    log, whole = (known.log, known.whole) if isinstance(known, Range) else (False, False)
+    try:
+        first, last = (int(v) if whole else float(v) for v in (low, high))
+    except ValueError:
+        kind = "whole numbers" if whole else "numbers"
+        raise ContractError(f"{name}: LOW:HIGH of {kind}, or values as A,B,C, not {told!r}") from None
+    if not first < last or (log and first <= 0):
+        above = "0 < LOW < HIGH" if log else "LOW < HIGH"
+        raise ContractError(f"{name}: {above} is needed, not {told!r}")
+    return Range(first, last, log, whole)
+
+
+def _read(word: str) -> Value:
+    """Return what a word says: none, yes or no, a number, or itself."""
+    known: dict[str, Value] = {"none": None, "true": True, "false": False}
+    if word in known:
+        return known[word]
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _whole(annotation: Any) -> bool:

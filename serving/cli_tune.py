@@ -36,6 +36,10 @@ def tune(
     k: Annotated[int | None, typer.Option("-k", help="list length it is measured at")] = None,
     seed: Annotated[int | None, typer.Option(help="of what is drawn")] = None,
     only: Annotated[list[str] | None, typer.Option(help="search this setting; may be repeated")] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="NAME=LOW:HIGH or NAME=A,B,C: search it there; may be repeated"),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="folder to write plots to, HTML and PNG")] = None,
     write: Annotated[bool, typer.Option("--write", help="put the best into the file of settings")] = False,
     file: Annotated[Path | None, typer.Option(help="labelled texts", rich_help_panel=PANEL)] = None,
@@ -63,9 +67,10 @@ def tune(
     """Search settings by what is held out, never by a test; a search that was begun goes on."""
     from profiles.schema import ContractError
     from serving.progress import Progress
+    from serving.tune import pair
     from serving.tune import tune as search
     from serving.tune_subjects import subjects
-    from serving.tune_table import plain, show
+    from serving.tune_table import keep, plain, show
     from serving.workspace import alone
 
     progress = Progress(quiet or as_json)
@@ -85,12 +90,13 @@ def tune(
         for subject in named:
             try:
                 with _telling(subject, progress) as tell:
-                    tuned = search(subject, workspace, only or (), tell)
+                    tuned = search(subject, workspace, only or (), tell, dict(map(pair, ranges or ())))
             except ContractError as error:
                 if len(named) == 1:
                     raise
                 progress.say(f"tune {subject.name}: {error}")
                 continue
+            keep(tuned, workspace)
             if plots is not None:
                 from serving.tune_plots import write as draw
 

@@ -5,16 +5,17 @@ for all that a trial depends on, so that anything that would make other figures 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from profiles.schema import ContractError
 from recsys.apart import Apart
+from recsys.edges import Edge, edges, taken_by
 from recsys.space import Settings, Space, Value
 from recsys.tries import Try
 from recsys.tuning import Found, Objective, Tell, TuningConfig, rounded, search
@@ -49,7 +50,7 @@ class Subject(Protocol):
         """What is searched."""
 
     @property
-    def now(self) -> Settings:
+    def fixed(self) -> BaseModel:
         """Its settings as they are."""
 
     def key(self, space: Space) -> str:
@@ -86,6 +87,7 @@ class TunedSource:
     space: Space  # what was searched
     before: dict[str, Value]  # the settings now, of what was searched
     found: Found
+    edges: tuple[Edge, ...]  # where the best is the last that was searched
 
     @property
     def settings(self) -> dict[str, Value]:
@@ -108,14 +110,40 @@ def chosen(config: Config, asked: dict[str, Any]) -> Config:
         raise ContractError("tune: " + "; ".join(wrong)) from None
 
 
-def tune(subject: Subject, folder: Path, only: Sequence[str] = (), tell: Tell | None = None) -> TunedSource:
-    """Search the settings of a subject, those of now first; a search that was begun goes on."""
-    space = subject.space.only(only) if only else subject.space
-    before = {name: subject.now[name] for name in space.dimensions}
+def tune(
+    subject: Subject,
+    folder: Path,
+    only: Sequence[str] = (),
+    tell: Tell | None = None,
+    ranges: Mapping[str, str] | None = None,
+) -> TunedSource:
+    """Search the settings of a subject, those of now first; a search that was begun goes on.
+
+    `ranges` are searched in place of those declared. Raises ContractError for one that is not to be.
+    """
+    space, takes = subject.space, taken_by(subject.fixed)
+    for name, told in (ranges or {}).items():
+        space = space.within(name, told)
+        for value in space.dimensions[name].steps(2):
+            if not takes(name, value):
+                raise ContractError(f"{subject.name}: {name} cannot be {value}")
+    space = space.only(only) if only else space
+    values = subject.fixed.model_dump()
+    before = {name: values[name] for name in space.dimensions}
     path = folder / "tuning" / f"{subject.name}-{subject.key(space)}.jsonl"
     with _objective(subject) as objective:
         found = search(space, objective, subject.config, path, [before], tell)
-    return TunedSource(subject.name, subject.type, subject.metric, space, rounded(before), found)
+    done = sum(t.state == "done" for t in found.tries)
+    ends = edges(space, found.best.settings, takes) if done > 1 else ()
+    return TunedSource(subject.name, subject.type, subject.metric, space, rounded(before), found, ends)
+
+
+def pair(told: str) -> tuple[str, str]:
+    """Return both sides of NAME=VALUE."""
+    name, sign, value = told.partition("=")
+    if not (name and sign and value):
+        raise ContractError(f"--range {told}: NAME=LOW:HIGH or NAME=A,B,C is expected")
+    return name.strip(), value.strip()
 
 
 def lasting(config: TuningConfig) -> dict[str, Any]:

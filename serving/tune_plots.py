@@ -35,6 +35,9 @@ def chart(tuned: TunedSource) -> "altair.VConcatChart":
     """Draw parallel coordinates, importance, and the best so far."""
     import altair as alt
 
+    title = alt.TitleParams(
+        f"{tuned.source}: settings of finished trials", subtitle=[str(edge) for edge in tuned.edges]
+    )
     axes = [*tuned.space.dimensions, tuned.metric]
     lines = (
         alt.Chart(pl.DataFrame(coordinates(tuned)))
@@ -46,7 +49,7 @@ def chart(tuned: TunedSource) -> "altair.VConcatChart":
             detail="trial:N",
             tooltip=["trial:Q", "setting:N", "shown:N", "value:Q"],
         )
-        .properties(width=620, height=260, title=f"{tuned.source}: settings of finished trials")
+        .properties(width=620, height=260, title=title)
     )
     course = (
         alt.Chart(pl.DataFrame(progress(tuned)))

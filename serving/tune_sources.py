@@ -13,6 +13,7 @@ from typing import Any
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys.models import RECOMMENDERS
+from recsys.recommender import RecommenderConfig
 from recsys.space import Settings, Space
 from recsys.split import SplitConfig, validations
 from recsys.tuning import Objective, Tell
@@ -125,9 +126,9 @@ class Source:
         return self.tuner.space(self.choice, needed=self.name)
 
     @property
-    def now(self) -> Settings:
-        settings: Settings = self.choice.config.model_dump()
-        return settings
+    def fixed(self) -> RecommenderConfig:
+        config: RecommenderConfig = self.choice.config
+        return config
 
     def key(self, space: Space) -> str:
         """Stand for log, split, space and settings."""
@@ -140,7 +141,7 @@ class Source:
     def objective(self) -> Objective:
         """Return what fits on the cuts and asks."""
         kind = RECOMMENDERS[self.type]
-        return Validation(kind, self.now, self.tuner.cuts, self.config.metric, self.config.k)
+        return Validation(kind, self.fixed.model_dump(), self.tuner.cuts, self.config.metric, self.config.k)
 
     def apart(self) -> Sequence[str]:
         """Return folder, file, name and how it is searched."""

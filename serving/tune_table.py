@@ -1,11 +1,16 @@
-"""What a search found, as a table for people and plain values for machines."""
+"""What a search found, as a table for people, plain values for machines, and a file that a report reads."""
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from profiles import manifest
+from profiles.schema import ContractError
+from recsys.edges import Edge
 from serving.tune import TunedSource
 
 BEST = 10  # trials shown
@@ -24,8 +29,27 @@ def plain(tuned: TunedSource) -> dict[str, Any]:
         "value_before": None if now is None else now.value,
         "complete": tuned.found.complete,
         "importance": tuned.found.importance,
+        "edges": [asdict(edge) for edge in tuned.edges],
         "trials": [asdict(t) for t in tuned.found.tries],
     }
+
+
+def keep(tuned: TunedSource, folder: Path) -> None:
+    """Write what was found beside the trials of a workspace."""
+    content = json.dumps(plain(tuned), indent=1, ensure_ascii=False).encode()
+    manifest.write_atomically(folder / "tuning" / f"{tuned.source}.json", content)
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    """Return what was found last for each subject; raises ContractError for a file that is not as written."""
+    found = []
+    for path in sorted((folder / "tuning").glob("*.json")):
+        try:
+            told = json.loads(path.read_bytes())
+            found.append(told | {"edges": [Edge(**edge) for edge in told["edges"]]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ContractError(f"{path}: not as it was written: {error}; tune again") from None
+    return found
 
 
 def show(tuned: TunedSource, text: str) -> None:
@@ -52,6 +76,8 @@ def show(tuned: TunedSource, text: str) -> None:
     console.print(table)
     if not tuned.found.complete:
         console.print("the time is over before all trials were done; the same command goes on")
+    for edge in tuned.edges:
+        console.print(str(edge), soft_wrap=True)
     if text:
         console.print(text, soft_wrap=True)
 

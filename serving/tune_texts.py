@@ -70,14 +70,9 @@ class Finetuning:
 
     @property
     def space(self) -> Space:
-        now = {**self.now, "objective": objective_of(self.told.train, self.fixed)}
+        now = {**self.fixed.model_dump(), "objective": objective_of(self.told.train, self.fixed)}
         space = Space.of(FinetuneConfig, now)
         return space if self.told.hard is not None else space.without(["negatives"])
-
-    @property
-    def now(self) -> Settings:
-        settings: Settings = self.fixed.model_dump()
-        return settings
 
     def key(self, space: Space) -> str:
         """Stand for model, pairs, settings and space."""
@@ -134,12 +129,7 @@ class Classifying:
 
     @property
     def space(self) -> Space:
-        return Space.of(ClassifierConfig, self.now)
-
-    @property
-    def now(self) -> Settings:
-        settings: Settings = self.fixed.model_dump()
-        return settings
+        return Space.of(ClassifierConfig, self.fixed.model_dump())
 
     def key(self, space: Space) -> str:
         """Stand for texts, labels, groups, folds, settings, encoder and space."""

@@ -98,6 +98,22 @@ def test_a_space_is_widened_by_what_it_is_to_hold():
     assert SPACE.holding({"rate": 0.0}).dimensions["rate"] == Range(0.0, 100, False, False)
 
 
+def test_a_range_that_somebody_wrote():
+    assert SPACE.within("rate", "0.5:1e3").dimensions["rate"] == Range(0.5, 1000, True, False)
+    assert SPACE.within("size", "1:64").dimensions["size"] == Range(1, 64, False, True)
+    assert SPACE.within("days", "none, 3.5,14").dimensions["days"] == Choice((None, 3.5, 14))
+    assert SPACE.within("kind", "b").dimensions["kind"] == Choice(("b",))
+    assert SPACE.within("whether", "true").dimensions["whether"] == Choice((True,))
+    assert list(SPACE.within("size", "1:2").dimensions) == list(SPACE.dimensions)
+    for told, wrong in (("1:x", "LOW:HIGH of numbers"), ("3:1", "0 < LOW < HIGH"), ("0:1", "0 < LOW < HIGH")):
+        with pytest.raises(ContractError, match=f"rate: {wrong}.*not '{told}'"):
+            SPACE.within("rate", told)
+    with pytest.raises(ContractError, match="size: LOW:HIGH of whole numbers"):
+        SPACE.within("size", "1.5:3")
+    with pytest.raises(ContractError, match="'other' is not searched"):
+        SPACE.within("other", "1:2")
+
+
 def test_names_that_are_not_searched_are_refused():
     with pytest.raises(ContractError, match="'other' is not searched; known are rate, size"):
         SPACE.only(["other"])

@@ -50,7 +50,7 @@ def test_a_classifier_is_tuned_without_a_workspace(labelled: Path, capsys: pytes
     assert "penalty = " in told.out
     assert 'method = "tfidf"' in told.out
     assert "the best so far" in told.err
-    kept = list((labelled / "workspace" / "tuning").iterdir())
+    kept = list((labelled / "workspace" / "tuning").glob("*.jsonl"))
     assert len(kept) == 1
 
     app(words("--trials", 5, *more, "--json"), standalone_mode=False)
@@ -59,7 +59,7 @@ def test_a_classifier_is_tuned_without_a_workspace(labelled: Path, capsys: pytes
     assert row["type"] == "tfidf"
     assert row["before"] == {"class_weights": "none", "penalty": 5, "grams": "words"}
     assert row["value"] >= row["value_before"]
-    assert list((labelled / "workspace" / "tuning").iterdir()) == kept  # it went on
+    assert list((labelled / "workspace" / "tuning").glob("*.jsonl")) == kept  # it went on
     whole = trials(found)
     kept[0].unlink()
     app(words("--trials", 5, *more, "--json"), standalone_mode=False)
