@@ -10,6 +10,7 @@ averaged. Its manifest names the SHA-256 of every file and is checked before any
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 from nlp import scorers
 from nlp.augment import augmented, near_words
 from nlp.classifier_config import ClassifierConfig
-from nlp.crossval import CrossValidationConfig, Rows, cut, folds
+from nlp.crossval import CrossValidationConfig, Fold, Rows, cut, folds
 from nlp.encoder import TextEncoder
 from nlp.label_metrics import Judged
 from nlp.label_sets import Given, LabelSet, Matrix, Probabilities
@@ -112,10 +113,18 @@ def described(folder: Path) -> tuple[dict[str, Any], ClassifierConfig]:
         raise ContractError(f"{folder}: its settings are of another version: {error}") from None
 
 
-def train(texts: Sequence[str], labels: Given, config: ClassifierConfig, folder: Path) -> Classifier:
+def train(
+    texts: Sequence[str],
+    labels: Given,
+    config: ClassifierConfig,
+    folder: Path,
+    judge: Callable[[Classifier], float] | None = None,
+) -> Classifier:
     """Learn labels from texts and seal the classifier in `folder`; texts without words are left out.
 
-    Raises ContractError where `folder` is there already, or there are fewer than two labels to tell apart.
+    Where epochs are validated (`recsys.watch`) and nothing is held out to stop by, the `judge` is asked what
+    each member is worth then. Raises ContractError where `folder` is there already, or there are fewer than
+    two labels to tell apart.
     """
     if folder.exists():
         raise ContractError(f"{folder}: is there already; a classifier is never changed, give another folder")
@@ -131,13 +140,14 @@ def train(texts: Sequence[str], labels: Given, config: ClassifierConfig, folder:
         raise ContractError(f"all {len(texts)} texts are empty: there is nothing to learn from")
     truth = known.matrix(labels)[rows]
     told = [texts[row] for row in rows]
+    prior = truth.mean(axis=0)
     about: dict[str, Any] = {
         "producer": PRODUCER,
         "format": FORMAT,
         "config": config.model_copy(update={"encoder": config.encoder.model_copy(update={"model": None})}),
         "encoder": None if config.method == "tfidf" else TextEncoder(config.encoder).name,
         "labels": known.names,
-        "prior": truth.mean(axis=0).tolist(),
+        "prior": prior.tolist(),
         "texts": len(told),
         "left_out": len(texts) - len(told),
         "history": [],
@@ -151,7 +161,8 @@ def train(texts: Sequence[str], labels: Given, config: ClassifierConfig, folder:
             place.mkdir()
             # A member is a fit like any other: one that was made alone before is gone on from.
             own = config.model_copy(update={"seed": config.seed + number, "members": 1})
-            trained = _member(told, truth, learned, held, own, place)
+            asked = None if judge is None else lambda m: judge(Classifier(known, config, prior, (m,), about))
+            trained = _member(told, truth, learned, held, own, place, asked)
             about["history"].append(asdict(trained))
     return load(folder)
 
@@ -172,17 +183,37 @@ def out_of_fold(
     dealt = folds(strata(known, known.matrix(labels)), dealing, groups)
     found = []
     for number, fold in enumerate(dealt):
-        with tempfile.TemporaryDirectory(prefix="classifier-") as scratch:
-            learned, tested = (_pick(labels, rows) for rows in (fold.train, fold.test))
-            classifier = train([texts[row] for row in fold.train], learned, config, Path(scratch) / "fold")
-            judged = classifier.judged([texts[row] for row in fold.test], tested)
-        # Every fold in the same columns, whatever labels its own texts lacked.
-        wide = np.zeros((len(fold.test), len(known.names)), np.float32)
-        wide[:, [known.names.index(name) for name in judged.labels.names]] = judged.probabilities
-        found.append((fold.test, Judged(known, known.matrix(tested), wide, config.threshold)))
+        found.append((fold.test, of_fold(texts, labels, config, known, fold)))
         if told:
             told(number + 1, len(dealt))
     return found
+
+
+def of_fold(
+    texts: Sequence[str],
+    labels: Given,
+    config: ClassifierConfig,
+    known: LabelSet,
+    fold: Fold,
+    value: Callable[[Judged], float] | None = None,
+) -> Judged:
+    """Train on a fold and judge by what it left out, in the columns of all labels, whatever it lacked.
+
+    `value` says what an epoch's predictions are worth, where epochs are validated.
+    """
+    learned, tested = (_pick(labels, rows) for rows in (fold.train, fold.test))
+    asked = [texts[row] for row in fold.test]
+
+    def wide(classifier: Classifier) -> Judged:
+        judged = classifier.judged(asked, tested)
+        found = np.zeros((len(asked), len(known.names)), np.float32)
+        found[:, [known.names.index(name) for name in judged.labels.names]] = judged.probabilities
+        return Judged(known, known.matrix(tested), found, config.threshold)
+
+    judge = None if value is None else lambda classifier: value(wide(classifier))
+    with tempfile.TemporaryDirectory(prefix="classifier-") as scratch:
+        told = [texts[row] for row in fold.train]
+        return wide(train(told, learned, config, Path(scratch) / "fold", judge))
 
 
 def strata(labels: LabelSet, truth: Matrix) -> list[str]:
@@ -211,7 +242,13 @@ def _parts(labels: LabelSet, truth: Matrix, config: ClassifierConfig) -> list[tu
 
 
 def _member(
-    texts: list[str], truth: Matrix, learned: Rows, held: Rows, config: ClassifierConfig, place: Path
+    texts: list[str],
+    truth: Matrix,
+    learned: Rows,
+    held: Rows,
+    config: ClassifierConfig,
+    place: Path,
+    judge: Callable[[Scorer], float] | None,
 ) -> Trained:
     """Train one member into an open folder; returns how its gradient loop went, if it had one."""
     if config.augment.copies:
@@ -223,7 +260,7 @@ def _member(
         texts, truth = [*texts, *made], np.concatenate([truth, truth[learned[origin]]])
         learned = np.concatenate([learned, more])
     if config.method in ("finetune", "fewshot"):
-        return _tuned(texts, truth, learned, held, config, place)
+        return _tuned(texts, truth, learned, held, config, place, judge)
     told, aims = [texts[row] for row in learned], truth[learned]
     balanced = config.class_weights == "balanced"
     if config.method == "tfidf":
@@ -245,20 +282,28 @@ def _member(
 
 
 def _tuned(
-    texts: list[str], truth: Matrix, learned: Rows, held: Rows, config: ClassifierConfig, place: Path
+    texts: list[str],
+    truth: Matrix,
+    learned: Rows,
+    held: Rows,
+    config: ClassifierConfig,
+    place: Path,
+    judge: Callable[[Scorer], float] | None,
 ) -> Trained:
     from nlp.encoder import tokenize
     from nlp.label_network import LabelNetwork
-    from nlp.label_training import Examples, fit
+    from nlp.label_training import Examples, Learning, fit
     from nlp.network import load as load_network
 
     encoder = TextEncoder(config.encoder)
     tokenizer, text = load_network(encoder.folder, encoder.recipe)
-    tokens = tokenize(tokenizer, texts, encoder.max_tokens)
+    read = partial(tokenize, tokenizer, max_tokens=encoder.max_tokens)
     width = encoder.recipe.projection or text.body.config.hidden_size
     network = LabelNetwork(text, width, truth.shape[1], config.scale, config.many)
-    examples = Examples(network, tokens, truth, tokenizer.pad_token_id or 0)
-    trained = fit(examples, config, learned, held)
+    pad = tokenizer.pad_token_id or 0
+    examples = Examples(network, read(texts), truth, pad)
+    asked = None if judge is None else lambda: judge(Learning(network, read, pad))
+    trained = fit(examples, config, learned, held, asked)
     (place / scorers.BODY).mkdir()
     network.text.save(place / scorers.BODY, tokenizer)
     head: Linear = network.linear()

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -20,10 +20,12 @@ from nlp.folder import Pooling, Recipe, digest, facts, recipe_of
 from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import training
+from recsys import space, training
 from recsys.training import TrainingConfig
 
 FORMAT = 1  # raise it when the same pairs and settings give other weights
+METRICS = {"info_nce": "mrr@10", "cosent": "spearman", "regression": "spearman"}
+INFO_NCE = {"objective": ("auto", "info_nce")}  # who reads a setting
 
 
 class FinetuneConfig(BertDefaults, TrainingConfig):
@@ -33,14 +35,22 @@ class FinetuneConfig(BertDefaults, TrainingConfig):
     objective: Literal["auto", "info_nce", "cosent", "regression"] = Field(
         "auto", description="auto: cosent where pairs have scores, else info_nce"
     )
-    temperature: PositiveFloat = Field(0.05, description="of info_nce and, inverted, cosent's scale")
-    negatives: NonNegativeInt = Field(1, description="hard negatives drawn for a pair, where there are some")
+    temperature: Annotated[
+        PositiveFloat, space.Tuned(0.01, 0.2, log=True, where={"objective": ("auto", "info_nce", "cosent")})
+    ] = Field(0.05, description="of info_nce and, inverted, cosent's scale")
+    negatives: Annotated[NonNegativeInt, space.Tuned(0, 4, where=INFO_NCE)] = Field(
+        1, description="hard negatives drawn for a pair, where there are some"
+    )
     method: Literal["full", "head", "lora"] = Field(
         "full", description="what learns: all weights, only what lies over the model, or low-rank additions"
     )
-    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a layer over that of the one above it")
+    layer_decay: Annotated[float, space.Tuned(0.6, 1, where={"method": ("full",)})] = Field(
+        1.0, gt=0, le=1, description="rate of a layer over that of the one above it"
+    )
     head_rate: PositiveFloat = Field(10.0, description="times the rate, for what lies over the model")
-    lora_rank: PositiveInt = Field(16, description="inner size of the additions of lora")
+    lora_rank: Annotated[PositiveInt, space.Tuned(2, 64, log=True, where={"method": ("lora",)})] = Field(
+        16, description="inner size of the additions of lora"
+    )
     pooling: Pooling | None = Field(
         None, description="mean, cls or attention; null: as the model's folder says"
     )
@@ -63,9 +73,15 @@ class FinetuneConfig(BertDefaults, TrainingConfig):
         0.1, ge=0, lt=0.5, description="share of users, and of the end of time, that is validated by"
     )
 
-    learning_rate: PositiveFloat = Field(5e-5, description="step size at its highest")
-    batch_size: PositiveInt = Field(64, description="pairs a step: each is a negative of all others")
-    epochs: PositiveInt = Field(3, description="passes over the pairs, at most")
+    learning_rate: Annotated[PositiveFloat, space.Tuned(5e-6, 1e-3, log=True)] = Field(
+        5e-5, description="step size at its highest"
+    )
+    batch_size: Annotated[PositiveInt, space.Tuned(among=(16, 32, 64, 128, 256))] = Field(
+        64, description="pairs a step: each is a negative of all others"
+    )
+    epochs: Annotated[PositiveInt, space.Tuned(1, 10, log=True)] = Field(
+        3, description="passes over the pairs, at most"
+    )
 
 
 @dataclass(frozen=True)
@@ -97,17 +113,26 @@ def finetune(
     surrounds each part of the work. Raises ContractError where there is too little to learn from, or where
     only some pairs have a score.
     """
-    base = locate(EncoderConfig(model=config.model))
-    assert isinstance(base, Path)  # nothing may be downloaded
+    base = _base(config)
     objective = objective_of(train, config)
-    frames = (train, validation, chosen, hard)
-    data = [None if frame is None else manifest.digest(frame.write_ndjson().encode()) for frame in frames]
-    key = manifest.content_key(FORMAT, digest(base), config.model_dump(exclude={"model"}), data)
-    place = root / f"tuned-{key}"
+    place = root / f"tuned-{key_of(config, train, validation, chosen, hard)}"
     if not place.exists():
         _tune(base, coded(train, chosen, hard), coded(validation, chosen), objective, config, place, phase)
     told = manifest.verify(place)
     return Tuned(place, told["metric"], told["before"], told["after"])
+
+
+def key_of(config: FinetuneConfig, *frames: pl.DataFrame | None) -> str:
+    """Stand for all that fine-tuning depends on: the model's files, settings, pairs and choices."""
+    data = [None if frame is None else manifest.digest(frame.write_ndjson().encode()) for frame in frames]
+    return manifest.content_key(FORMAT, digest(_base(config)), config.model_dump(exclude={"model"}), data)
+
+
+def _base(config: FinetuneConfig) -> Path:
+    """Return the folder it begins from."""
+    base = locate(EncoderConfig(model=config.model))
+    assert isinstance(base, Path)  # nothing may be downloaded
+    return base
 
 
 def objective_of(pairs: pl.DataFrame, config: FinetuneConfig) -> str:
@@ -183,7 +208,7 @@ def _tune(
         "base": base.name,
         "settings": config.model_dump(mode="json", exclude={"model"}),
         "pairs": {"learned": len(learned.left), "validated": len(held.left)},
-        "metric": "mrr@10" if objective == "info_nce" else "spearman",
+        "metric": METRICS[objective],
         "before": before,
         "after": after,
         "losses": trained.losses,

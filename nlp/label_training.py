@@ -1,6 +1,7 @@
 """Fine-tuning an encoder on labels, and on pairs of texts that share one: tasks of the one gradient loop."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from nlp import batching, layerwise
 from nlp.classifier_config import ClassifierConfig
 from nlp.label_sets import Matrix
+from nlp.light_learners import Floats
 from recsys import training, watch
 from recsys.optimizing import Group
 
@@ -59,8 +61,33 @@ class Examples:
         return out
 
 
-def fit(examples: Examples, config: ClassifierConfig, learned: Rows, held: Rows) -> training.Trained:
-    """Fit the network on the rows `learned`; with `patience` it stops by how many of `held` it gets right."""
+@dataclass(frozen=True)
+class Learning:
+    """The network as it is between two epochs, asked as a trained member is (`scorers.Scorer`)."""
+
+    network: "LabelNetwork"
+    tokenize: Callable[[Sequence[str]], Tokens]
+    pad: int
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """Return (texts, labels)."""
+        tokens = self.tokenize(texts)
+        examples = Examples(self.network, tokens, np.zeros((len(tokens), 1), np.bool_), self.pad)
+        found: Floats = self.network.logits(examples.encoded(np.arange(len(tokens)))).cpu().numpy()
+        return found
+
+
+def fit(
+    examples: Examples,
+    config: ClassifierConfig,
+    learned: Rows,
+    held: Rows,
+    judge: Callable[[], float] | None = None,
+) -> training.Trained:
+    """Fit the network on the rows `learned`; with `patience` it stops by how many of `held` it gets right.
+
+    Without `held` rows, an epoch that is to be validated is so by the `judge`.
+    """
     network = examples.network
     _drop(network, config.dropout)
     network.to(watch.device()).eval()
@@ -73,7 +100,7 @@ def fit(examples: Examples, config: ClassifierConfig, learned: Rows, held: Rows)
         batches=batches(examples.lengths, learned, config.batch_size, deal),
         loss=pair_loss(examples, config) if pairs else label_loss(examples, config, learned),
         key=key,
-        validate=(lambda: share_right(examples, held)) if len(held) and not pairs else None,
+        validate=None if pairs else (lambda: share_right(examples, held)) if len(held) else judge,
         memory=("batch_size", "encoder.max_tokens"),
         bfloat16=True,
         groups=groups(network, config),

@@ -10,7 +10,7 @@ no recommender: any pydantic configuration has a space.
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel
@@ -33,6 +33,8 @@ class Tuned:
     high: float | None = None
     log: bool = False  # equal ratios weigh alike, not equal differences
     among: tuple[Value, ...] = ()
+    # Values of other settings under which it is read at all, as {"method": ("frozen", "tfidf")}.
+    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,15 @@ class Space:
     dimensions: Mapping[str, Range | Choice]
 
     @classmethod
-    def of(cls, config: type[BaseModel]) -> Self:
-        """Read the fields of a configuration that are marked `Tuned`, in their order."""
-        fields = config.model_fields.items()
-        return cls({name: found for name, field in fields if (found := _dimension(name, field)) is not None})
+    def of(cls, config: type[BaseModel], given: Mapping[str, Any] | None = None) -> Self:
+        """Read the fields of a configuration that are marked `Tuned`, in their order.
+
+        With settings `given`, only those that are read under them.
+        """
+        marks = {name: found for name, field in config.model_fields.items() if (found := _mark(field))}
+        if given is not None:
+            marks = {n: m for n, m in marks.items() if all(given[o] in v for o, v in m.where.items())}
+        return cls({name: _dimension(name, m, config.model_fields[name]) for name, m in marks.items()})
 
     def __bool__(self) -> bool:
         return bool(self.dimensions)
@@ -122,6 +129,14 @@ class Space:
         left_out = set(names)
         return Space({name: d for name, d in self.dimensions.items() if name not in left_out})
 
+    def within(self, name: str, told: str) -> "Space":
+        """Return the space with one setting searched elsewhere: from `0.1:1000`, or among `16,32,none`.
+
+        Raises ContractError for a name that is not searched, and for what is neither.
+        """
+        (known,) = self.only([name]).dimensions.values()
+        return Space({**self.dimensions, name: _told(name, told, known)})
+
     def holding(self, settings: Settings) -> "Space":
         """Return the smallest space that holds this one and a point, of which others' names do not count."""
         return Space({n: d.holding(settings[n]) if n in settings else d for n, d in self.dimensions.items()})
@@ -136,17 +151,47 @@ class Space:
         return {name: str(dimension) for name, dimension in self.dimensions.items()}
 
 
-def _dimension(name: str, field: FieldInfo) -> Range | Choice | None:
-    marks = [mark for mark in field.metadata if isinstance(mark, Tuned)]
-    if not marks:
-        return None
-    mark = marks[-1]
+def _mark(field: FieldInfo) -> Tuned | None:
+    return next((mark for mark in reversed(field.metadata) if isinstance(mark, Tuned)), None)
+
+
+def _dimension(name: str, mark: Tuned, field: FieldInfo) -> Range | Choice:
     if mark.low is not None and mark.high is not None:
         return Range(mark.low, mark.high, mark.log, _whole(field.annotation))
     values = mark.among or _values(field.annotation)
     if not values:
         raise TypeError(f"{name}: Tuned needs low and high, or values, for {field.annotation}")
     return Choice(values)
+
+
+def _told(name: str, told: str, known: Range | Choice) -> Range | Choice:
+    """Return where a setting is searched by what somebody wrote; a range keeps its kind."""
+    low, parted, high = told.partition(":")
+    if not parted:
+        return Choice(tuple(_read(word.strip()) for word in told.split(",")))
+    log, whole = (known.log, known.whole) if isinstance(known, Range) else (False, False)
+    try:
+        first, last = (int(v) if whole else float(v) for v in (low, high))
+    except ValueError:
+        kind = "whole numbers" if whole else "numbers"
+        raise ContractError(f"{name}: LOW:HIGH of {kind}, or values as A,B,C, not {told!r}") from None
+    if not first < last or (log and first <= 0):
+        above = "0 < LOW < HIGH" if log else "LOW < HIGH"
+        raise ContractError(f"{name}: {above} is needed, not {told!r}")
+    return Range(first, last, log, whole)
+
+
+def _read(word: str) -> Value:
+    """Return what a word says: none, yes or no, a number, or itself."""
+    known: dict[str, Value] = {"none": None, "true": True, "false": False}
+    if word in known:
+        return known[word]
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word
 
 
 def _whole(annotation: Any) -> bool:

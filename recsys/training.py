@@ -298,19 +298,19 @@ class _Loop:
         import torch
 
         value, trained = None, self.trained
-        if self.config.patience and self.task.validate is not None:
+        if self.task.validate is not None and (self.config.patience or self.watch.validates):
             self.task.module.eval()
             with torch.no_grad():
                 value = self.ranks.told(0.0 if self.ranks.rank else self.task.validate())
         trained = replace(trained, epochs=epoch, losses=(*trained.losses, loss))
-        if value is None:
+        if value is not None:
+            trained = replace(trained, validations=(*trained.validations, value))
+        if value is None or not self.config.patience:
             trained = replace(trained, best_epoch=epoch)
             self._average(epoch - self.config.epochs + self.task.average)
-        else:
-            trained = replace(trained, validations=(*trained.validations, value))
-            if trained.best is None or value > trained.best:
-                trained = replace(trained, best=value, best_epoch=epoch)
-                self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
+        elif trained.best is None or value > trained.best:
+            trained = replace(trained, best=value, best_epoch=epoch)
+            self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
         self.trained = trained
         if self.folder is not None and self.ranks.rank == 0:
             keep(self.folder, epoch, asdict(trained), self.task.module, self.best, self.optimizer)

@@ -31,6 +31,7 @@ class Watch:
     progress: Callable[[Progress], None] | None = None
     checkpoints: Path | None = None  # written there each epoch; a fit that finds its own goes on
     device: str | None = None  # of torch; none: CUDA where there is one
+    validates: bool = False  # whether every epoch is validated that can be, though nothing stops by it
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -41,9 +42,10 @@ def watching(
     progress: Callable[[Progress], None] | None = None,
     checkpoints: Path | None = None,
     device: str | None = None,
+    validates: bool = False,
 ) -> Iterator[None]:
     """Watch every fit begun inside: `with watching(print): model.fit(train)`."""
-    token = _WATCH.set(Watch(progress, checkpoints, device))
+    token = _WATCH.set(Watch(progress, checkpoints, device, validates))
     try:
         yield
     finally:

@@ -10,9 +10,6 @@ from serving.cli_options import AsJson, Quiet, print_json
 if TYPE_CHECKING:
     import polars as pl
 
-    from nlp.classifier_config import ClassifierConfig
-    from serving.labelled import Texts
-
 File = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv or .parquet with a text a row")]
 Made = Annotated[Path, typer.Argument(metavar="FOLDER", help="what `attune classify train` wrote")]
 Text = Annotated[str, typer.Option("--text", help="column of the texts")]
@@ -45,9 +42,13 @@ def train(
 
     from nlp.classify import train as learn
     from recsys.watch import watching
+    from serving.labelled import Asked, learnable
     from serving.progress import Progress
 
-    said, config = _read(file, text, label, separator, None, settings, given)
+    asked = Asked(
+        file=file, text=text, label=label, separator=separator, settings=settings, given=tuple(given or ())
+    )
+    said, config = learnable(asked)
     half = out.with_name(f".{out.name}.checkpoints")
     progress = Progress(quiet or as_json)
     with (
@@ -137,31 +138,19 @@ def validate(
     """Judge settings by k folds of one file, whole groups on one side."""
     from nlp.classify import out_of_fold
     from nlp.crossval import CrossValidationConfig
-    from serving.labelled import pooled, report
+    from serving.labelled import Asked, learnable, pooled, report
     from serving.progress import Progress
 
-    said, config = _read(file, text, label, separator, group, settings, given)
+    asked = Asked(
+        file=file, text=text, label=label, separator=separator, group=group, settings=settings,
+        given=tuple(given or ()),
+    )  # fmt: skip
+    said, config = learnable(asked)
     dealing = CrossValidationConfig(folds=folds, repeats=repeats, seed=config.seed)
     with Progress(quiet or as_json).task("folds", folds * repeats) as advance:
         parts = out_of_fold(said.texts, said.labels, config, dealing, said.groups, lambda *_: advance(1))
     judged, whose = pooled(parts, said.groups)
     _print(report(judged, out, whose, {}), out, as_json)
-
-
-def _read(
-    file: Path,
-    text: str,
-    label: str,
-    separator: str | None,
-    group: str | None,
-    settings: Path | None,
-    given: list[str] | None,
-) -> "tuple[Texts, ClassifierConfig]":
-    from serving.labelled import read, settings_of
-
-    said = read(file, text, label, separator, group)
-    many = {"many": True} if said.labels and isinstance(said.labels[0], list) else {}
-    return said, settings_of(settings, given or (), **many)
 
 
 def _print(figures: "pl.DataFrame", out: Path, as_json: bool) -> None:

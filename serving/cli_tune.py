@@ -1,28 +1,28 @@
-"""`attune tune`: search the settings of recommenders."""
+"""`attune tune`: search the settings of recommenders and of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.cli_options import (
-    DEFAULT_WORKSPACE,
-    AsJson,
-    Config,
-    Folder,
-    Quiet,
-    open_workspace,
-    print_json,
-)
+from serving.cli_options import DEFAULT_WORKSPACE, AsJson, Config, Folder, Quiet, print_json
 
 if TYPE_CHECKING:
+    from recsys.tries import Try
+    from recsys.tuning import Tell
     from serving.progress import Progress
-    from serving.tune import TunedSource, Tuner
+    from serving.tune import Subject, TunedSource
+
+PANEL = "Of classify"  # options that stand together
 
 
 def tune(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="sources, recommenders, or all")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="sources, recommenders, or all; finetune; classify"),
+    ],
     workspace: Folder = DEFAULT_WORKSPACE,
     config: Config = None,
     method: Annotated[str | None, typer.Option(help="bayesian, random or grid")] = None,
@@ -30,140 +30,119 @@ def tune(
     minutes: Annotated[float | None, typer.Option(help="when the run stops; the next goes on")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="what the process of a trial may take")] = None,
     pruning: Annotated[str | None, typer.Option(help="median, halving or none")] = None,
-    metric: Annotated[str | None, typer.Option(help="what is to be large, as ndcg")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="what is to be large: ndcg; of classify f1_macro")
+    ] = None,
     k: Annotated[int | None, typer.Option("-k", help="list length it is measured at")] = None,
     seed: Annotated[int | None, typer.Option(help="of what is drawn")] = None,
     only: Annotated[list[str] | None, typer.Option(help="search this setting; may be repeated")] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="NAME=LOW:HIGH or NAME=A,B,C: search it there; may be repeated"),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="folder to write plots to, HTML and PNG")] = None,
-    write: Annotated[bool, typer.Option("--write", help="put the best into attune.toml")] = False,
+    write: Annotated[bool, typer.Option("--write", help="put the best into the file of settings")] = False,
+    file: Annotated[Path | None, typer.Option(help="labelled texts", rich_help_panel=PANEL)] = None,
+    text: Annotated[str, typer.Option(help="column of the texts", rich_help_panel=PANEL)] = "text",
+    label: Annotated[str, typer.Option(help="column of the labels", rich_help_panel=PANEL)] = "label",
+    separator: Annotated[
+        str | None, typer.Option(help="between several labels of a text", rich_help_panel=PANEL)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="column whose equal values stay together", rich_help_panel=PANEL)
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="parts, left out in turn", rich_help_panel=PANEL)] = 5,
+    share: Annotated[
+        float | None, typer.Option(help="left out once, in place of folds", rich_help_panel=PANEL)
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="TOML file of what is not searched", rich_help_panel=PANEL)
+    ] = None,
+    given: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of it", rich_help_panel=PANEL)
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Search the settings of recommenders on validation, never on test; a search that was begun goes on."""
+    """Search settings by what is held out, never by a test; a search that was begun goes on."""
     from profiles.schema import ContractError
-    from serving.pipeline import Pipeline
     from serving.progress import Progress
-    from serving.tune import Tuner, chosen
+    from serving.tune import pair
+    from serving.tune import tune as search
+    from serving.tune_subjects import subjects
+    from serving.tune_table import keep, plain, show
+    from serving.workspace import alone
 
-    opened, progress = open_workspace(workspace, config), Progress(quiet or as_json)
+    progress = Progress(quiet or as_json)
     asked = {
         "method": method, "trials": trials, "minutes": minutes, "memory_gb": memory_gb, "pruning": pruning,
         "metric": metric, "k": k, "seed": seed,
     }  # fmt: skip
-    wanted = chosen(opened.settings.tune, {name: value for name, value in asked.items() if value is not None})
-    pipeline = Pipeline(opened, progress)
-    pipeline.run(("build",))
+    labelled = {
+        "file": file, "text": text, "label": label, "separator": separator, "group": group,
+        "settings": settings, "given": tuple(given or ()),
+    }  # fmt: skip
+    dealing = {"folds": folds} if share is None else {"method": "holdout", "share": share}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    named = subjects(names, workspace, config, wanted, labelled, dealing, progress)
     found = []
-    with opened.alone():
-        tuner = Tuner(pipeline, wanted)
-        asked_for = tuner.names(names)
-        for name in asked_for:
+    with alone(workspace):
+        for subject in named:
             try:
-                tuned = _search(tuner, name, only or (), progress)
+                with _telling(subject, progress) as tell:
+                    tuned = search(subject, workspace, only or (), tell, dict(map(pair, ranges or ())))
             except ContractError as error:
-                if len(asked_for) == 1:
+                if len(named) == 1:
                     raise
-                progress.say(f"tune {name}: {error}")
+                progress.say(f"tune {subject.name}: {error}")
                 continue
+            keep(tuned, workspace)
             if plots is not None:
                 from serving.tune_plots import write as draw
 
-                space = tuner.space(tuner.choice(name))
-                paths = draw(tuned, space.only(only) if only else space, plots)
-                progress.say(f"tune {name}: {' and '.join(map(str, paths))}")
-            found.append((tuned, _settle(tuner, tuned, write, progress)))
+                progress.say(f"tune {subject.name}: {' and '.join(map(str, draw(tuned, plots)))}")
+            found.append((tuned, _settle(subject, tuned, write, progress)))
     if as_json:
-        print_json([_plain(tuned) for tuned, _ in found])
+        print_json([plain(tuned) for tuned, _ in found])
     elif not quiet:
-        for tuned, text in found:
-            _print(tuned, text)
+        for tuned, to_paste in found:
+            show(tuned, to_paste)
 
 
-def _search(tuner: "Tuner", name: str, only: Sequence[str], progress: "Progress") -> "TunedSource":
-    from recsys.tries import Try, leader
+@contextmanager
+def _telling(subject: "Subject", progress: "Progress") -> "Iterator[Tell]":
+    """Show how a search goes on: each trial, and the best so far."""
+    from recsys.tries import leader
+    from serving.tune_table import cell
 
-    with progress.task(f"tune {name}", tuner.config.trials) as advance:
+    with progress.task(f"tune {subject.name}", subject.config.trials) as advance:
         shown = 0
 
-        def tell(tries: Sequence[Try], left: float) -> None:
+        def tell(tries: "Sequence[Try]", left: float) -> None:
             nonlocal shown
             advance(len(tries) - shown)
             shown, best, last = len(tries), leader(tries), tries[-1]
             if last is best and best is not None:
-                told = ", ".join(f"{n} = {_cell(v)}" for n, v in last.settings.items())
+                told = ", ".join(f"{n} = {cell(v)}" for n, v in last.settings.items())
                 progress.say(
-                    f"tune {name}: trial {len(tries)}: {tuner.config.metric}@{tuner.config.k} "
-                    f"{last.value:.4f}, the best so far: {told}; about {left / 60:.0f} min left"
+                    f"tune {subject.name}: trial {len(tries)}: {subject.metric} {last.value:.4f}, "
+                    f"the best so far: {told}; about {left / 60:.0f} min left"
                 )
             elif last.state == "failed":
-                progress.say(f"tune {name}: trial {len(tries)} failed: {last.reason}")
+                progress.say(f"tune {subject.name}: trial {len(tries)} failed: {last.reason}")
 
-        return tuner.tune(name, only, tell)
+        yield tell
 
 
-def _settle(tuner: "Tuner", tuned: "TunedSource", write: bool, progress: "Progress") -> str:
-    """Write the best settings where `attune train` finds them, or return the TOML to paste."""
-    from serving import paste
-
+def _settle(subject: "Subject", tuned: "TunedSource", write: bool, progress: "Progress") -> str:
+    """Write the best settings where they are read from, or return the TOML to paste."""
     if tuned.settings == tuned.before:
         return "the settings are the best that were tried"
     if not write:
-        return tuner.toml(tuned)
-    path = tuner.put(tuned)
-    progress.say(f"tune {tuned.source}: {path} now says\n{paste.table(tuned.source, tuned.settings)}")
+        return subject.toml(tuned.settings)
+    path = subject.put(tuned.settings)
+    progress.say(f"tune {tuned.source}: {path} now says\n{subject.toml(tuned.settings)}")
     return ""
-
-
-def _plain(tuned: "TunedSource") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    best, now = tuned.found.best, tuned.current
-    return {
-        "source": tuned.source,
-        "type": tuned.type,
-        "metric": tuned.metric,
-        "settings": tuned.settings,
-        "value": best.value,
-        "before": tuned.before,
-        "value_before": None if now is None else now.value,
-        "complete": tuned.found.complete,
-        "importance": tuned.found.importance,
-        "trials": [asdict(t) for t in tuned.found.tries],
-    }
-
-
-def _print(tuned: "TunedSource", text: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, markup=False)
-    tries = tuned.found.tries
-    count = {s: sum(t.state == s for t in tries) for s in ("done", "pruned", "failed")}
-    ended = f"{count['done']} trials, {count['pruned']} stopped early, {count['failed']} failed"
-    table = Table(title=f"{tuned.source}: {ended}", title_justify="left", caption_justify="left")
-    table.caption = "on validation; the test is not read: `attune evaluate` says what it gives there"
-    table.add_column("", no_wrap=True)
-    table.add_column(tuned.metric, justify="right")
-    for name in tuned.before:
-        share = tuned.found.importance.get(name)
-        table.add_column(name if share is None else f"{name} ({share:.0%})", justify="right")
-    ranked = sorted((t for t in tries if t.state == "done"), key=lambda t: -(t.value or 0.0))
-    shown = ranked[:10]
-    if tuned.current is not None and tuned.current not in shown:
-        shown = [*shown, tuned.current]
-    for t in shown:
-        place = "now" if t is tuned.current else f"{ranked.index(t) + 1}"
-        cells = [_cell(value) for value in t.settings.values()]
-        table.add_row(place, "–" if t.value is None else f"{t.value:.4f}", *cells)
-    console.print(table)
-    if not tuned.found.complete:
-        console.print("the time is over before all trials were done; the same command goes on")
-    if text:
-        console.print(text, soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def add_tune(app: typer.Typer) -> None:

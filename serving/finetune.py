@@ -28,20 +28,38 @@ class Outcome:
     validated: int
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a workspace knows of texts that belong together, by `[pairs]`."""
+
+    train: pl.DataFrame  # PAIRS
+    validation: pl.DataFrame  # those of other users, and later
+    chosen: pl.DataFrame | None  # user_id and text of everything they chose
+    hard: pl.DataFrame | None  # user_id and text of what they are recommended
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> "Told":
+        """Read the pairs and cut off those to validate by."""
+        pairs, chosen = _pairs(workspace)
+        config = workspace.settings.finetune
+        train, validation = divided(pairs, config.validation_share, config.seed)
+        return cls(train, validation, chosen, _hard(workspace))
+
+
 def run(workspace: Workspace, progress: Progress) -> Outcome:
     """Fine-tune by `[pairs]` and `[finetune]`; what was interrupted goes on from its last epoch."""
     settings = workspace.settings
     with workspace.alone():
         workspace.remember()
-        pairs, chosen = _pairs(workspace)
-        train, validation = divided(pairs, settings.finetune.validation_share, settings.finetune.seed)
+        told = Told.of(workspace)
+        train, validation = told.train, told.validation
         progress.say(f"finetune: {len(train):,} pairs to learn from, {len(validation):,} to validate by")
 
         def phase(title: str) -> AbstractContextManager[None]:
             return watched(f"finetune: {title}", workspace, progress)
 
         root = workspace.folder / ENCODERS
-        tuned = finetune(train, validation, settings.finetune, root, chosen, _hard(workspace), phase)
+        tuned = finetune(train, validation, settings.finetune, root, told.chosen, told.hard, phase)
     return Outcome(tuned, len(train), len(validation))
 
 

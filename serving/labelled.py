@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier
@@ -20,6 +20,20 @@ from profiles.schema import ContractError
 
 WORD = pl.Struct({"start": pl.Int64(), "end": pl.Int64(), "weight": pl.Float64(), "word": pl.String()})
 WHY = pl.Struct({"label": pl.String(), "method": pl.String(), "error": pl.Float64(), "words": pl.List(WORD)})
+
+
+class Asked(BaseModel):
+    """A labelled file to learn from, as the command line names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Path
+    text: str = "text"  # column of the texts
+    label: str = "label"  # column of the labels
+    separator: str | None = None  # between several labels of a text
+    group: str | None = None  # column whose equal values stay together
+    settings: Path | None = None  # TOML
+    given: tuple[str, ...] = ()  # NAME=VALUE
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,25 @@ def read(
     return Texts(frame, texts, () if label is None else _labels(frame[label], separator, path), groups)
 
 
+def learnable(asked: Asked) -> tuple[Texts, ClassifierConfig]:
+    """Read a labelled file and the settings it is learned by."""
+    said = read(asked.file, asked.text, asked.label, asked.separator, asked.group)
+    many = {"many": True} if said.labels and isinstance(said.labels[0], list) else {}
+    return said, settings_of(asked.settings, asked.given, **many)
+
+
 def settings_of(path: Path | None, given: Sequence[str], **more: Any) -> ClassifierConfig:
     """Return the settings of a TOML file, then of NAME=VALUE pairs (`encoder.model=…` for what is inside)."""
+    try:
+        return ClassifierConfig.model_validate(said_of(path, given) | more)
+    except ValidationError as error:
+        found = error.errors()[0]
+        place = ".".join(map(str, found["loc"])) or "settings"
+        raise ContractError(f"{place}: {found['msg']}") from None
+
+
+def said_of(path: Path | None, given: Sequence[str]) -> dict[str, Any]:
+    """Return what a TOML file and NAME=VALUE pairs say, unchecked."""
     settings: dict[str, Any] = {}
     if path is not None:
         try:
@@ -69,12 +100,7 @@ def settings_of(path: Path | None, given: Sequence[str], **more: Any) -> Classif
         for part in outer:
             inner = inner.setdefault(part, {})
         inner[last] = _value(value.strip())
-    try:
-        return ClassifierConfig.model_validate(settings | more)
-    except ValidationError as error:
-        found = error.errors()[0]
-        place = ".".join(map(str, found["loc"])) or "settings"
-        raise ContractError(f"{place}: {found['msg']}") from None
+    return settings
 
 
 def report(

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from profiles.charts import svg
+from profiles.display import said as shown
 from profiles.display import table
 from recsys.metrics.slices import COLD, HEAVY
 from serving.figures import Figure, order
@@ -32,15 +33,26 @@ CHOICE = (
     "more than for 95 of 100. What they did before the cut, the newest first; what they went on to choose; "
     "and their lists, in which a hit is marked ✓."
 )
+SEARCHED = (
+    "What attune tune found last, by what was held out and never by a test; and which best setting is the "
+    "last that was searched."
+)
 
 
 def page(
-    found: Mapping[str, Any], figures: Mapping[str, Figure], examples: pl.DataFrame, titles: Mapping[str, str]
+    found: Mapping[str, Any],
+    figures: Mapping[str, Figure],
+    examples: pl.DataFrame,
+    titles: Mapping[str, str],
+    searched: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Return the page of evaluation.json with its figures and, where there are EXAMPLES, their users."""
+    """Return the page of evaluation.json with its figures and, where there are any, users and searches."""
     places = {name: figure.title for name, figure in figures.items()}
     if len(examples):
         places["users"] = "Users and their lists"
+    if searched:
+        places["searched"] = "Settings, searched"
+    users = _users(found, examples, titles) if len(examples) else ""
     links = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title in places.items())
     sections = "".join(_section(name, figure) for name, figure in figures.items())
     metric, k = told_by(found)
@@ -59,8 +71,9 @@ def page(
 <h1>Evaluation</h1>
 {_head(found)}
 <nav aria-label="contents"><ul>{links}</ul></nav>
-<div class="figures">{sections}{_users(found, examples, titles) if len(examples) else ""}</div>
-<footer>Every figure here is one of evaluation.json; those of cost are of costs.json.</footer>
+<div class="figures">{sections}{users}{_searched(searched)}</div>
+<footer>Every figure here is one of evaluation.json; those of cost are of costs.json, those of searches of
+tuning/.</footer>
 </main></body>
 </html>
 """
@@ -108,6 +121,26 @@ def _users(found: Mapping[str, Any], examples: pl.DataFrame, titles: Mapping[str
     return (
         '<section id="users" class="wide"><h2>Users and their lists</h2>'
         f"<p>{escape(CHOICE)}</p>{parts}</section>"
+    )
+
+
+def _searched(searched: Sequence[Mapping[str, Any]]) -> str:
+    """Return what searches found, and where the best lies at the end of what was searched."""
+    if not searched:
+        return ""
+    head = ["", "by", "as it was", "best", "trials", "best settings"]
+    rows = []
+    for row in searched:
+        settings = ", ".join(f"{name} = {shown(value)}" for name, value in row["settings"].items())
+        figures = (row["metric"], row["value_before"], row["value"], len(row["trials"]))
+        rows.append([row["source"], *figures, settings])
+    ends = [f"{row['source']}: {edge}" for row in searched for edge in row["edges"]]
+    notes = "".join(f"<li>{escape(line)}</li>" for line in ends)
+    return (
+        '<section id="searched" class="wide"><h2>Settings, searched</h2>'
+        f"<p>{escape(SEARCHED)}</p>"
+        f'<div class="scroll" tabindex="0">{table(head, rows, numbers=head[2:5])}</div>'
+        f"{f'<ul class=notes>{notes}</ul>' if notes else ''}</section>"
     )
 
 

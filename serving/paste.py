@@ -1,21 +1,24 @@
-"""Settings of a source as TOML, and put into an attune.toml with everything else left as it stands."""
+"""Settings as TOML, and put into a file with everything else left as it stands."""
 
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from profiles import manifest
 from profiles.schema import ContractError
 
 SCALAR = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^#\s,\[\]{}]+)"""
+Tables = Mapping[str, Mapping[str, Any]]
+Place = tuple[str, ...]  # of a table, as ("recommenders", "ease"); () is what stands before all tables
 
 
-def table(name: str, settings: Mapping[str, Any]) -> str:
-    """Return `[recommenders.name]` with its settings; None, which TOML has no word for, is left out."""
-    return "\n".join(
-        [f"[recommenders.{name}]", *(f"{k} = {scalar(v)}" for k, v in settings.items() if v is not None)]
-    )
+def table(place: Place, settings: Mapping[str, Any]) -> str:
+    """Return a table with its settings; None, which TOML has no word for, is left out."""
+    head = [f"[{'.'.join(place)}]"] if place else []
+    return "\n".join([*head, *(f"{k} = {scalar(v)}" for k, v in settings.items() if v is not None)])
 
 
 def scalar(value: Any) -> str:
@@ -25,46 +28,84 @@ def scalar(value: Any) -> str:
     return repr(value)
 
 
-def whole(name: str, settings: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> str:
+def source(name: str, settings: Mapping[str, Any]) -> str:
+    """Return the table of a source."""
+    return table(("recommenders", name), settings)
+
+
+def sources(name: str, settings: Mapping[str, Any], others: Tables) -> str:
     """Return the tables of all sources, with new settings for one of them."""
     tables = {**others, name: {**others.get(name, {}), **settings}}
-    return "\n".join(table(n, each) for n, each in tables.items())
+    return "\n".join(source(n, each) for n, each in tables.items())
 
 
-def written(
-    text: str, name: str, settings: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]
-) -> str:
-    """Return the text of an attune.toml with new settings for a source, its other lines and comments kept.
+def put(path: Path | None, write: Callable[[str], str], instead: str) -> Path:
+    """Change the text of a file of settings in one step, and return its path.
+
+    Raises ContractError where there is none, or it cannot be edited: with what to paste `instead`.
+    """
+    if path is None:
+        raise ContractError("the workspace was opened without an attune.toml: name it by --config")
+    try:
+        changed = write(path.read_text("utf-8"))
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}\n{instead}") from None
+    manifest.write_atomically(path, changed.encode())
+    return path
+
+
+def with_source(text: str, name: str, settings: Mapping[str, Any], defaults: Tables) -> str:
+    """Return the text of an attune.toml with new settings for a source.
 
     Where the file names no sources, they are all written: those in `defaults` would be gone otherwise. Raises
-    ContractError where the text cannot be edited line by line, as with inline tables.
+    ContractError where the text cannot be edited line by line.
+    """
+    if "recommenders" not in tomllib.loads(text):
+        return f"{text.rstrip()}\n\n{sources(name, settings, defaults)}\n"
+    return written(text, ("recommenders", name), settings)
+
+
+def written(text: str, place: Place, settings: Mapping[str, Any]) -> str:
+    """Return a TOML text with new settings in one table, its other lines and comments kept.
+
+    Raises ContractError where the text cannot be edited line by line, as with inline tables.
     """
     before = tomllib.loads(text)
-    sources = before.get("recommenders")
-    if sources is None:
-        return f"{text.rstrip()}\n\n{whole(name, settings, defaults)}\n"
     lines = text.splitlines()
-    header = re.compile(rf"""\s*\[\s*recommenders\s*\.\s*["']?{name}["']?\s*\]\s*(#.*)?""")
-    start = next((n for n, line in enumerate(lines) if header.fullmatch(line)), None)
-    if name not in sources:
-        lines += ["", *table(name, settings).splitlines()]
+    names = r"\s*\.\s*".join(rf"""["']?{re.escape(name)}["']?""" for name in place)
+    header = re.compile(rf"\s*\[\s*{names}\s*\]\s*(#.*)?")
+    start = next((n for n, line in enumerate(lines) if header.fullmatch(line)), None) if place else -1
+    if _at(before, place) is None:
+        lines += ["", *table(place, settings).splitlines()]
     elif start is not None:
         stop = next(
             (n for n in range(start + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines)
         )
         lines[start + 1 : stop] = _edited(lines[start + 1 : stop], settings)
     after = "\n".join(lines) + "\n"
-    wanted = {**sources, name: {**sources.get(name, {}), **settings}}
-    wanted[name] = {key: value for key, value in wanted[name].items() if value is not None}
     try:
         found = tomllib.loads(after)
     except tomllib.TOMLDecodeError:
         found = {}
-    if found != {**before, "recommenders": wanted}:
-        raise ContractError(
-            f"the file has no table of its own for the source, as [recommenders.{name}]: paste the settings"
-        )
+    if found != _merged(before, place, settings):
+        where = f"a table of its own, as [{'.'.join(place)}]" if place else "lines of their own"
+        raise ContractError(f"the file does not hold the settings in {where}: paste them")
     return after
+
+
+def _at(tree: Mapping[str, Any], place: Place) -> Any:
+    """Return the table at a place, None where there is none."""
+    for name in place:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None  # type: ignore[assignment]
+    return tree
+
+
+def _merged(tree: Mapping[str, Any], place: Place, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree with settings at a place; None takes one away."""
+    if place:
+        first, rest = place[0], place[1:]
+        return {**tree, first: _merged(tree.get(first, {}), rest, settings)}
+    return {key: value for key, value in {**tree, **settings}.items() if value is not None}
 
 
 def _edited(lines: list[str], settings: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,7 @@ from serving.mistakes import Problem, nearest, problems_of, say
 from serving.places import Place, line_of, places
 
 NAME = re.compile(r"[a-z0-9_]+")
-RESERVED = ("blend", WORDS)  # what tables and contributions call something else
+RESERVED = ("blend", WORDS, "finetune", "classify")  # what tables and commands call something else
 
 
 class TextConfig(EncoderConfig):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from profiles.schema import ContractError
-from recsys.space import Range, Space
+from recsys.space import Range
 from serving.tune import TunedSource
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#0072b2", "#d55e00"  # told apart by everybody (Okabe & Ito)
 
 
-def write(tuned: TunedSource, space: Space, folder: Path) -> list[Path]:
+def write(tuned: TunedSource, folder: Path) -> list[Path]:
     """Write `<source>.html` and `<source>.png` into a folder and return their paths."""
     try:
         import altair  # noqa: F401
@@ -24,20 +24,23 @@ def write(tuned: TunedSource, space: Space, folder: Path) -> list[Path]:
     except ImportError:
         raise ContractError("plots need altair: pip install 'attune[report]'") from None
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = chart(tuned, space)
+    drawn = chart(tuned)
     paths = [folder / f"{tuned.source}.html", folder / f"{tuned.source}.png"]
     drawn.save(paths[0], inline=True)
     drawn.save(paths[1], scale_factor=2)
     return paths
 
 
-def chart(tuned: TunedSource, space: Space) -> "altair.VConcatChart":
+def chart(tuned: TunedSource) -> "altair.VConcatChart":
     """Draw parallel coordinates, importance, and the best so far."""
     import altair as alt
 
-    axes = [*space.dimensions, tuned.metric]
+    title = alt.TitleParams(
+        f"{tuned.source}: settings of finished trials", subtitle=[str(edge) for edge in tuned.edges]
+    )
+    axes = [*tuned.space.dimensions, tuned.metric]
     lines = (
-        alt.Chart(pl.DataFrame(coordinates(tuned, space)))
+        alt.Chart(pl.DataFrame(coordinates(tuned)))
         .mark_line(opacity=0.7)
         .encode(
             x=alt.X("setting:N", sort=axes, title=None, axis=alt.Axis(labelAngle=0)),
@@ -46,7 +49,7 @@ def chart(tuned: TunedSource, space: Space) -> "altair.VConcatChart":
             detail="trial:N",
             tooltip=["trial:Q", "setting:N", "shown:N", "value:Q"],
         )
-        .properties(width=620, height=260, title=f"{tuned.source}: settings of finished trials")
+        .properties(width=620, height=260, title=title)
     )
     course = (
         alt.Chart(pl.DataFrame(progress(tuned)))
@@ -66,7 +69,7 @@ def chart(tuned: TunedSource, space: Space) -> "altair.VConcatChart":
     return alt.vconcat(lines, alt.hconcat(parts + best, importance))
 
 
-def coordinates(tuned: TunedSource, space: Space) -> list[dict[str, Any]]:
+def coordinates(tuned: TunedSource) -> list[dict[str, Any]]:
     """Return a row for each finished trial and axis; `place` is from 0 to 1 along it."""
     done = [(n, t) for n, t in enumerate(tuned.found.tries, 1) if t.state == "done" and t.value is not None]
     values = [t.value for _, t in done if t.value is not None]
@@ -75,7 +78,7 @@ def coordinates(tuned: TunedSource, space: Space) -> list[dict[str, Any]]:
     for number, t in done:
         assert t.value is not None
         told = {"trial": number, "value": t.value}
-        for name, dimension in space.holding(tuned.before).dimensions.items():
+        for name, dimension in tuned.space.holding(tuned.before).dimensions.items():
             at = t.settings[name]
             if isinstance(dimension, Range):
                 assert isinstance(at, int | float)

@@ -88,20 +88,7 @@ class Workspace:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the workspace against other runs, and sweep away what a killed one left half-written."""
-        if ranks.started():
-            raise ContractError(
-                "torchrun started several processes, and one alone may work in a workspace: run this without "
-                "torchrun; under it, fit a recommender from Python (see recsys.ranks)"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ContractError(f"{self.folder}: another run is at work in it; wait for it") from None
-            for pattern in UNFINISHED:
-                for left in self.folder.glob(pattern):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with alone(self.folder):
             yield
 
     @cached_property
@@ -257,6 +244,26 @@ class Workspace:
         from serving.notebook import Profile
 
         return Profile(Engine(self, self.release).profile(user_id))
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder of a workspace, which may be none yet, against other runs; sweep it."""
+    if ranks.started():
+        raise ContractError(
+            "torchrun started several processes, and one alone may work in a workspace: run this without "
+            "torchrun; under it, fit a recommender from Python (see recsys.ranks)"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ContractError(f"{folder}: another run is at work in it; wait for it") from None
+        for pattern in UNFINISHED:
+            for left in folder.glob(pattern):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
 
 
 def settings_file(folder: Path, config: Path | None = None) -> Path | None:

@@ -16,6 +16,7 @@ from profiles.schema import ContractError
 from serving.figures import figures
 from serving.page import page
 from serving.schema import EXAMPLES
+from serving.tune_table import kept
 from serving.workspace import Workspace
 
 PLACE = "report"
@@ -30,10 +31,11 @@ def write(workspace: Workspace, out: Path | None = None) -> list[Path]:
     found, costs = read(workspace.folder)
     drawn = figures(found, costs)
     with workspace.alone():
-        kept = workspace.folder / "examples.parquet"
-        examples = pl.read_parquet(kept) if kept.is_file() else EXAMPLES.empty()
+        lists = workspace.folder / "examples.parquet"
+        examples = pl.read_parquet(lists) if lists.is_file() else EXAMPLES.empty()
         items = workspace.snapshot.frame("items").select("item_id", "title").drop_nulls()
-        files = {PAGE: page(found, drawn, examples, dict(items.iter_rows())).encode()}
+        titles = dict(items.iter_rows())
+        files = {PAGE: page(found, drawn, examples, titles, kept(workspace.folder)).encode()}
         for name, figure in drawn.items():
             files[f"{name}.png"] = png(figure.draw().properties(title=figure.title))
         place = workspace.folder / PLACE if out is None else out

@@ -73,6 +73,16 @@ def test_a_space_is_read_from_the_fields():
     assert SPACE.describe()["days"] == "none, 7.0"
 
 
+def test_what_is_not_read_is_not_searched():
+    class Reads(Config):
+        rank: Annotated[int, Tuned(1, 9, where={"kind": ("b",), "whether": (True,)})] = 2
+
+    for kind, whether in (("a", True), ("b", True), ("b", False)):
+        given = Reads(kind=kind, whether=whether).model_dump()
+        assert ("rank" in Space.of(Reads, given).dimensions) == (kind == "b" and whether)
+    assert list(Space.of(Reads).dimensions) == [*SPACE.dimensions, "rank"]
+
+
 def test_a_grid_holds_the_ends_and_each_point_once():
     grid = SPACE.only(["rate", "size", "kind"]).grid(3)
     assert sorted({p["rate"] for p in grid}) == pytest.approx([0.01, 1, 100])
@@ -86,6 +96,22 @@ def test_a_space_is_widened_by_what_it_is_to_hold():
     assert wide.dimensions["rate"] == Range(0.01, 500.0, True, False)
     assert wide.dimensions["days"] == Choice((None, 7.0, 3.0))
     assert SPACE.holding({"rate": 0.0}).dimensions["rate"] == Range(0.0, 100, False, False)
+
+
+def test_a_range_that_somebody_wrote():
+    assert SPACE.within("rate", "0.5:1e3").dimensions["rate"] == Range(0.5, 1000, True, False)
+    assert SPACE.within("size", "1:64").dimensions["size"] == Range(1, 64, False, True)
+    assert SPACE.within("days", "none, 3.5,14").dimensions["days"] == Choice((None, 3.5, 14))
+    assert SPACE.within("kind", "b").dimensions["kind"] == Choice(("b",))
+    assert SPACE.within("whether", "true").dimensions["whether"] == Choice((True,))
+    assert list(SPACE.within("size", "1:2").dimensions) == list(SPACE.dimensions)
+    for told, wrong in (("1:x", "LOW:HIGH of numbers"), ("3:1", "0 < LOW < HIGH"), ("0:1", "0 < LOW < HIGH")):
+        with pytest.raises(ContractError, match=f"rate: {wrong}.*not '{told}'"):
+            SPACE.within("rate", told)
+    with pytest.raises(ContractError, match="size: LOW:HIGH of whole numbers"):
+        SPACE.within("size", "1.5:3")
+    with pytest.raises(ContractError, match="'other' is not searched"):
+        SPACE.within("other", "1:2")
 
 
 def test_names_that_are_not_searched_are_refused():

@@ -139,6 +139,20 @@ def test_it_stops_when_validation_does_and_keeps_the_best():
     assert all(np.array_equal(a, b) for a, b in zip(weights(task), kept[1], strict=True))
 
 
+def test_epochs_that_somebody_looks_at_change_nothing(tmp_path):
+    config = TrainingConfig(epochs=4, learning_rate=0.05)
+    for average in (1, 3):
+        plain, seen = regression(0.1), list[Progress]()
+        expected = training.train(replace(plain, average=average), config)
+        looked = replace(regression(0.1, metric()), average=average)
+        with watch.watching(seen.append, tmp_path / str(average), validates=True):
+            trained = training.train(looked, config)
+        assert [p.validation for p in seen] == list(trained.validations)
+        assert len(set(trained.validations)) == 4
+        assert replace(trained, validations=()) == expected
+        assert equal(plain, looked)
+
+
 def test_progress_tells_loss_and_time_left():
     seen: list[Progress] = []
     with watch.watching(seen.append):

@@ -1,6 +1,7 @@
 """`attune tune`: never the test, resumed by what it depends on, and settings where train finds them."""
 
 import json
+import re
 from dataclasses import replace
 
 import polars as pl
@@ -12,8 +13,10 @@ from recsys.split import splits, validations
 from serving.cli import app
 from serving.pipeline import Pipeline
 from serving.settings import TuneConfig
-from serving.tune import Tuner, chosen
+from serving.tune import chosen
+from serving.tune_sources import Tuner
 from serving.workspace import Workspace
+from serving.write_report import write
 
 CONFIG = TuneConfig(trials=6, pruning="none")
 
@@ -105,6 +108,34 @@ def test_what_is_asked_for_is_checked():
         chosen(CONFIG, {"method": "genetic"})
     with pytest.raises(ContractError, match="tune: metric: input should be"):
         chosen(CONFIG, {"metric": "novelty"})  # more of it is not better
+
+
+def test_a_best_at_the_end_is_told_and_the_range_can_be_widened(workspace, capsys):
+    """Of penalties that are all too small the largest is best: in print, JSON, plots and the report."""
+    words = ["tune", "ease", "-w", str(workspace.folder), "--trials", "5", "--only", "l2"]
+    config = workspace.folder / "attune.toml"
+    config.write_text(re.sub("l2 = .*", "l2 = 5.0", config.read_text()))
+    app([*words, "--range", "l2=1:20", "--method", "grid"], standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "l2 = 20 is the best, at the upper end of 1 … 20 by ratios" in told
+    assert "widen it by --range l2=1:200" in told.replace("\n", " ")
+    page = write(workspace)[0].read_text()
+    assert "ease: l2 = 20 is the best, at the upper end" in page
+    app([*words, "--range", "l2=1:100000", "--method", "grid", "--json"], standalone_mode=False)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["edges"] == []
+    assert 1 < row["settings"]["l2"] < 100_000
+    assert "is the best, at the upper end" not in write(workspace)[0].read_text()
+    (workspace.folder / "tuning" / "ease.json").write_text("{")
+    with pytest.raises(ContractError, match=r"ease\.json: not as it was written"):
+        write(workspace)
+    for told, wrong in (
+        ("l2=-5,3", "ease: l2 cannot be -5"),
+        ("l2", "NAME=LOW:HIGH or NAME=A,B,C is expected"),
+        ("l3=1:2", "'l3' is not searched"),
+    ):
+        with pytest.raises(ContractError, match=wrong):
+            app([*words, "--range", told], standalone_mode=False)
 
 
 def test_the_command_writes_settings_that_train_uses(workspace, capsys, tmp_path):
