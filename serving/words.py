@@ -11,6 +11,7 @@ import polars as pl
 
 from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
 from nlp.onnx import open_encoder
+from nlp.reviews import item_vectors
 from profiles.texts import text_hash
 from serving.settings import TextConfig
 
@@ -38,11 +39,28 @@ class Words:
         written = texts.filter(pl.col("timestamp") <= at, pl.col("text").str.strip_chars() != "")
         if not self.config.enabled or not len(written):
             return None
+        owned, of = self._read(written)
+        return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
+
+    def items(
+        self, ids: pl.Series, said: np.ndarray | None, reviews: pl.DataFrame, at: datetime
+    ) -> np.ndarray | None:
+        """Return the items' vectors, (n, d): of what they say (`said`) and of reviews up to `at`.
+
+        `reviews` holds item_id, text and timestamp; None where neither says anything.
+        """
+        written = reviews.filter(pl.col("timestamp") <= at)
+        if not self.config.enabled or not len(written):
+            return said
+        owned, of = self._read(written)
+        return item_vectors(ids.to_list(), said, owned, of, at, self.encoder.dimension)
+
+    def _read(self, written: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
+        """Return the texts with their hashes, and the vector of each hash."""
         hashes = [text_hash(text) for text in written["text"]]
         vectors = embed(written["text"].to_list(), self.encoder, self.cache)
-        of = dict(zip(hashes, vectors, strict=True))
-        owned = written.select("user_id", "timestamp", pl.Series("text_hash", hashes, dtype=pl.String))
-        return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
+        named = written.drop("text").with_columns(pl.Series("text_hash", hashes, dtype=pl.String))
+        return named, dict(zip(hashes, vectors, strict=True))
 
     def query(self, text: str) -> np.ndarray | None:
         """Return the vector of one request's words, (d,); None where they point nowhere."""

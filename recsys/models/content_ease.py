@@ -11,12 +11,15 @@ from pydantic import Field, PositiveFloat
 
 from recsys.dataset import Dataset, Queries
 from recsys.models.ease import EASE, EASEConfig
-from recsys.recommender import NotApplicableError, Recommender
+from recsys.recommender import NotApplicableError, Recommender, RecommenderConfig
 from recsys.space import Tuned
 from recsys.vectors import mixed, summed, unit
 
 
-class ContentEASEConfig(EASEConfig):
+class ContentEASEConfig(RecommenderConfig):
+    l2: Annotated[PositiveFloat, Tuned(0.1, 100_000, log=True)] = Field(
+        500.0, description="ridge penalty of the EASE that is foretold"
+    )
     ridge: Annotated[PositiveFloat, Tuned(0.03, 100, log=True)] = Field(
         1.0, description="ridge penalty on the map from texts to columns"
     )
@@ -58,9 +61,7 @@ class ContentEASE(Recommender):
         self.table = self._read(vectors)
         z = self.table[taught].astype(np.float64)
         solve = np.linalg.solve(z.T @ z + self.config.ridge * np.eye(z.shape[1]), z.T)  # (d + 1, taught)
-        settings = self.config.model_dump(include=set(EASEConfig.model_fields))
-        ease = EASE(EASEConfig(**settings))
-        ease._fit(train)
+        ease = EASE(EASEConfig(l2=self.config.l2, repeats=self.config.repeats)).fit(train)
         rows = np.asarray(ease.weights[:, taught] @ solve.T)
         self.map = (solve @ rows[taught]).astype(np.float32)
         self.rows = np.where(touched[:, None], rows, self.table @ self.map).astype(np.float32)
