@@ -3,6 +3,7 @@
     written    what a user wrote of an item  and what it and the next items they chose say
     queries    what a user wrote of none     and what the item says that they clicked then
     co_chosen  what an item says             and what the next item says that the same user chose
+    reviewed   what a user wrote of an item  and what somebody else wrote of the next items they chose
 
 or any two texts of a file, perhaps with a score.
 """
@@ -16,10 +17,11 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
+from nlp.reviews import reviews, told_by_others
 from profiles.schema import TIME, ContractError, Frame, column
 from profiles.snapshot import Snapshot
 
-Kind = Literal["written", "queries", "co_chosen"]
+Kind = Literal["written", "queries", "co_chosen", "reviewed"]
 
 PAIRS = Frame(
     "PAIRS",
@@ -62,7 +64,8 @@ class PairsConfig(BaseModel):
     kinds: tuple[Kind, ...] = Field(
         ("written", "queries", "co_chosen"),
         min_length=1,
-        description="written (text, next choice), queries (search, click), co_chosen (item, next item)",
+        description="written (text, next choice), queries (search, click), co_chosen (item, next item), "
+        "reviewed (text, another's text of the next choice)",
     )
     within_days: float = Field(30.0, gt=0, description="a choice counts this long after a text or an item")
     query_minutes: float = Field(30.0, gt=0, description="a click counts this long after a search")
@@ -129,20 +132,36 @@ def of_snapshot(
     events = snapshot.frame("events").filter(pl.col("text").is_not_null())
     if until is not None:
         chosen, events = (frame.filter(pl.col("timestamp") < until) for frame in (chosen, events))
-    chosen = chosen.join(items, on="item_id").select("user_id", "item_id", "timestamp", right="text")
+    described = chosen.join(items, on="item_id").select("user_id", "item_id", "timestamp", right="text")
     asked = {
         "written": events.filter(pl.col("item_id").is_not_null()),
         "queries": events.filter(pl.col("item_id").is_null()),
     }
-    parts = [PAIRS.empty()]
+    parts, choices = [PAIRS.empty()], [described.select("user_id", "item_id", text="right")]
     for kind, time in within.items():
+        if kind == "reviewed":
+            made, told = _reviewed(chosen, reviews(events), time, each)
+            parts.append(made)
+            choices.append(told)
+            continue
         if kind == "co_chosen":
-            left = chosen.select("user_id", "timestamp", "item_id", left="right")
+            left = described.select("user_id", "timestamp", "item_id", left="right")
         else:
             left = asked[kind].select("user_id", "timestamp", item_id=pl.lit(None, pl.String), left="text")
-        parts.append(_next(left, chosen, time, each))
-    choices = chosen.select("user_id", "item_id", text="right").unique(maintain_order=True)
-    return _with_words(pl.concat(parts)), choices
+        parts.append(_next(left, described, time, each))
+    return _with_words(pl.concat(parts)), pl.concat(choices).unique(maintain_order=True)
+
+
+def _reviewed(
+    chosen: pl.DataFrame, written: pl.DataFrame, within: timedelta, each: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what users wrote beside reviews of their next choices, and whose choices each review is of."""
+    left = written.select("user_id", "timestamp", "item_id", left="text")
+    choices = chosen.select("user_id", "item_id", "timestamp", right=pl.lit(""))
+    pairs = told_by_others(_next(left, choices, within, each).drop("right"), written)
+    told = pairs.select("item_id", text="right").unique(maintain_order=True)
+    met = chosen.select("user_id", "item_id").unique(maintain_order=True)
+    return PAIRS.conform(pairs), met.join(told, on="item_id", maintain_order="left")
 
 
 def _next(left: pl.DataFrame, chosen: pl.DataFrame, within: timedelta, each: int) -> pl.DataFrame:

@@ -118,6 +118,12 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def mixed(chosen: np.ndarray, written: np.ndarray, share: float) -> np.ndarray:
+    """Return (1 - share) chosen + share written, rows scaled to norm 1; where one is NaN the other."""
+    both = (1 - share) * chosen + share * written
+    return unit(np.where(np.isnan(both), np.where(np.isnan(chosen), written, chosen), both))
+
+
 def history_vectors(x: csr_matrix, vectors: np.ndarray) -> np.ndarray:
     """Return sum_j x_j v_j of each history (n, items), scaled to norm 1, (n, d) float64; NaN without a v."""
     return unit(summed(x, vectors))

@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from nlp.derive import derive, item_matrix
+from nlp.reviews import reviews
 from profiles import manifest
 from profiles.checks import Finding, Log, run_checks
 from profiles.schema import EVENTS, ContractError
@@ -212,6 +213,7 @@ class Pipeline:
             key,
             snapshot.timeless,
             self.files(),
+            reviews(snapshot.frame("events")) if self.settings.text.reviews else None,
         )
 
     @cached_property

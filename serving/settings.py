@@ -45,6 +45,10 @@ class TextConfig(EncoderConfig):
 
     enabled: bool = Field(True, description="whether texts become vectors")
     half_life_days: float = Field(90.0, gt=0, description="a user's text counts half after this many days")
+    reviews: bool = Field(
+        False,
+        description="whether what users wrote of an item, up to then, is part of what recommenders read",
+    )
 
 
 class TrainConfig(BaseModel):

@@ -136,6 +136,7 @@ class Laboratory:
     key: str  # of the snapshot and what was derived from it
     timeless: bool
     given: tuple[str, ...] = ()  # digests of the files of a split that others made
+    reviews: pl.DataFrame | None = None  # item_id, text, timestamp; None: they are no part of what items say
 
     def fit_all(
         self,
@@ -166,7 +167,10 @@ class Laboratory:
 
     def dataset(self, interactions: pl.DataFrame, as_of: datetime) -> Dataset:
         """Return what there was at a moment as a dataset."""
-        return Dataset.of(interactions, self.catalogue, as_of, self.vectors, self.timeless, self.brought)
+        vectors = self.vectors
+        if self.reviews is not None:
+            vectors = self.words.items(self.catalogue.items.ids, vectors, self.reviews, as_of)
+        return Dataset.of(interactions, self.catalogue, as_of, vectors, self.timeless, self.brought)
 
     def cut_key(self, split: Split) -> str:
         """Stand for a split's train: one log cut by one protocol as it is set, and files as they are.

@@ -11,6 +11,7 @@ import polars as pl
 
 from nlp.embed import EmbeddingCache, Encodes, by_hash, user_vectors
 from nlp.onnx import open_encoder
+from nlp.reviews import item_vectors
 from profiles.texts import text_hash
 from serving.settings import TextConfig
 
@@ -38,10 +39,28 @@ class Words:
         written = texts.filter(pl.col("timestamp") <= at, pl.col("text").str.strip_chars() != "")
         if not self.config.enabled or not len(written):
             return None
+        owned, of = self._read(written)
+        return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
+
+    def items(
+        self, ids: pl.Series, said: np.ndarray | None, reviews: pl.DataFrame, at: datetime
+    ) -> np.ndarray | None:
+        """Return the items' vectors, (n, d): of what they say (`said`) and of reviews up to `at`.
+
+        `reviews` holds item_id, text and timestamp; None where neither says anything.
+        """
+        written = reviews.filter(pl.col("timestamp") <= at)
+        if not self.config.enabled or not len(written):
+            return said
+        owned, of = self._read(written)
+        return item_vectors(ids.to_list(), said, owned, of, at, self.encoder.dimension)
+
+    def _read(self, written: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, np.ndarray]]:
+        """Return the texts with their hashes, and the vector of each hash."""
         hashes = pl.Series([text_hash(text) for text in written["text"]], dtype=pl.String)
         owned = written.with_columns(text_hash=hashes)
         of = by_hash(dict(owned.select("text_hash", "text").iter_rows()), self.encoder, self.cache)
-        return user_vectors(ids, owned, of, at, self.config.half_life_days, self.encoder.dimension)
+        return owned, of
 
     def query(self, text: str) -> np.ndarray | None:
         """Return the vector of one request's words, (d,); None where they point nowhere."""

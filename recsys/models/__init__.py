@@ -11,6 +11,7 @@ from recsys.models.bpr import BPR
 from recsys.models.caser import Caser
 from recsys.models.category_popularity import CategoryPopularity
 from recsys.models.content_attributes import ContentAttributes
+from recsys.models.content_ease import ContentEASE
 from recsys.models.content_tags import ContentTags
 from recsys.models.content_text import ContentText
 from recsys.models.content_vectors import ContentVectors
@@ -40,6 +41,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "caser": Caser,
     "category_popularity": CategoryPopularity,
     "content_attributes": ContentAttributes,
+    "content_ease": ContentEASE,
     "content_tags": ContentTags,
     "content_text": ContentText,
     "content_vectors": ContentVectors,

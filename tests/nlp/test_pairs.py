@@ -54,9 +54,36 @@ LOG = Log(
 )
 
 
+REVIEWED = Log(
+    [
+        (0, "u", "a", "sharp"),
+        (1, "u", "b", "it floats"),
+        (2, "v", "b", "it sinks"),
+        (3, "v", "x", "no name, but fine"),  # says nothing itself
+        (4, "u", "x", "nameless"),
+        (99, "w", "x", "later than that"),
+    ],
+    SAID,
+)
+
+
 def told(within, each=2, until=None, log=LOG) -> set[tuple[str, str, str]]:
     pairs, _ = of_snapshot(log, within, each, until)
     return set(pairs.select("user_id", "left", "right").iter_rows())
+
+
+def test_what_a_user_wrote_beside_what_others_wrote_of_the_next_choices() -> None:
+    until = START + 50 * DAYS
+    pairs, chosen = of_snapshot(REVIEWED, {"reviewed": 9 * DAYS}, 2, until)
+    assert set(pairs.select("user_id", "left", "item_id", "right").iter_rows()) == {
+        ("u", "sharp", "b", "it sinks"),
+        ("u", "sharp", "x", "no name, but fine"),
+        ("u", "it floats", "x", "no name, but fine"),
+        ("v", "it sinks", "x", "nameless"),
+    }
+    # Who chose an item chose all that is said of it: no text of it is a negative of theirs.
+    theirs = set(chosen.filter(user_id="v").select("item_id", "text").iter_rows())
+    assert theirs == {("b", "a boat"), ("b", "it sinks"), ("x", "no name, but fine"), ("x", "nameless")}
 
 
 def test_each_kind_pairs_a_text_with_the_next_choices() -> None:

@@ -13,6 +13,7 @@ from recsys import training
 from recsys.dataset import Catalogue, Dataset
 from recsys.models import RECOMMENDERS
 from recsys.recommender import NotApplicableError
+from recsys.vectors import unit
 
 REPEATS = ("binary", "sum", "log", "last")
 
@@ -124,6 +125,84 @@ def test_content_text_fades_by_loops(repeats, lopsided):
         if not np.isnan(written[user]).any():
             mixed = 0.7 * mixed + 0.3 * written[user] / np.linalg.norm(written[user])
         np.testing.assert_allclose(scores[user], v @ mixed / np.linalg.norm(mixed), rtol=1e-4, atol=1e-6)
+
+
+def test_centred_texts_by_loops(lopsided):
+    """What all texts have in common is no likeness, in items as in own words."""
+    v = unit(lopsided.vectors.astype(float) + 3)  # all in one corner
+    v[4] = np.nan
+    world = replace(lopsided.train, vectors=(2 * v).astype(np.float32))
+    written = np.random.default_rng(2).normal(size=(23, 6)).astype(np.float32) + 3
+    written[::3] = np.nan
+    model = fit("content_text", world, own_words=0.3, centred=True)
+    scores = model.score(lopsided.queries(vectors=written))
+    mean = np.mean([row for row in v if not np.isnan(row).any()], axis=0)
+    turned, x = unit(v - mean), lopsided.train.matrix("binary").toarray()
+    for user in range(23):
+        liked = sum(turned[item] for item in np.flatnonzero(x[user]) if item != 4)
+        mixed = liked / np.linalg.norm(liked)
+        if not np.isnan(written[user]).any():
+            own = written[user] / np.linalg.norm(written[user]) - mean
+            mixed = 0.7 * mixed + 0.3 * own / np.linalg.norm(own)
+        np.testing.assert_allclose(scores[user], turned @ mixed / np.linalg.norm(mixed), rtol=1e-3, atol=1e-5)
+    plain = fit("content_text", world, own_words=0.3).score(lopsided.queries(vectors=written))
+    assert np.nanmin(plain) > 0.8  # everything near everything
+
+
+def test_content_ease_by_loops(lopsided):
+    """Each row of EASE's weights is regressed on the texts of the touched items, by least squares alone."""
+    v, ridge, x = unit(lopsided.vectors.astype(float)), 0.5, lopsided.train.matrix("binary").toarray()
+    v[3] = np.nan  # touched, without a text
+    train = replace(lopsided.train, vectors=(2 * v).astype(np.float32))
+    touched, texts = x.any(axis=0), ~np.isnan(v[:, 0])
+    assert (texts & ~touched).any()
+    taught = np.flatnonzero(touched & texts)
+    mean = v[taught].mean(axis=0)
+    z = np.hstack([v - mean, np.ones((14, 1))])
+    weights = fit("ease", train, l2=20.0).weights
+    shrunk = np.vstack([z[taught], np.sqrt(ridge) * np.eye(7)])  # ridge as rows of its own
+
+    def map_to(targets):
+        return np.linalg.lstsq(shrunk, np.concatenate([targets, np.zeros(7)]), rcond=None)[0]
+
+    rows = {j: map_to(weights[j, taught]) for j in np.flatnonzero(touched)}
+    foretell = np.array([map_to([rows[j][n] for j in taught]) for n in range(7)]).T
+    rows |= {j: z[j] @ foretell for j in np.flatnonzero(texts & ~touched)}
+    model = fit("content_ease", train, l2=20.0, ridge=ridge, own_words=0.3)
+    written = np.random.default_rng(2).normal(size=(23, 6)).astype(np.float32)
+    written[::3] = np.nan
+    asked = lopsided.queries(vectors=written)
+    scores = model.score(asked)
+    for user, done in enumerate(x):
+        mixed = sum(rows[j] for j in np.flatnonzero(done))
+        mixed = mixed / np.linalg.norm(mixed)
+        if not np.isnan(written[user]).any():
+            own = np.append(written[user] / np.linalg.norm(written[user]) - mean, 1) @ foretell
+            mixed = 0.7 * mixed + 0.3 * own / np.linalg.norm(own)
+        expected = z @ (mixed / np.linalg.norm(mixed))
+        np.testing.assert_allclose(scores[user], expected, rtol=1e-3, atol=1e-5)
+        assert np.isnan(scores[user, 3])
+    alone = model.score(lopsided.ask({"w": []}, vectors=written[1:2]))[0]
+    own = np.append(written[1] / np.linalg.norm(written[1]) - mean, 1) @ foretell
+    np.testing.assert_allclose(alone, z @ own / np.linalg.norm(own), rtol=1e-3, atol=1e-5)
+    new = model.score(lopsided.ask({"n": [lopsided.catalogue.items.ids[int(np.flatnonzero(~touched)[0])]]}))
+    assert np.isfinite(new[0, taught]).all()  # a history nobody else shares still has its words
+
+
+def test_content_ease_knows_what_goes_with_a_new_item(world_of):
+    """Two kinds of items by their texts; of each kind one is new: it goes with its own."""
+    random = np.random.default_rng(0)
+    kinds = np.repeat([0, 1], 8)
+    vectors = (np.eye(2)[kinds] + 0.1 * random.normal(size=(16, 2))).astype(np.float32)
+    rows = [
+        (f"u{user}", f"x{8 * (user % 2) + item:02}", 1.0, 1.0)
+        for user in range(40)
+        for item in random.choice(7, 4, replace=False)
+    ]
+    world = replace(world_of(rows, extra=["x07", "x15"]), vectors=vectors)
+    scores = fit("content_ease", world.train, l2=10.0).score(world.ask({"u": ["x00"], "v": ["x08"]}))
+    assert scores[0, 7] > 0 > scores[0, 15]
+    assert scores[1, 15] > 0 > scores[1, 7]
 
 
 @pytest.mark.parametrize("name", ["content_attributes", "content_tags", "content_text", "item_knn"])
