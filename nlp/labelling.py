@@ -142,7 +142,7 @@ class Labelling:
         """Return the columns of users from what they wrote up to `at`: user_id, text_hash, timestamp."""
         sums, weights = decayed_sums(ids, texts, vectors, at, self.config.half_life_days, self.dimension)
         with np.errstate(invalid="ignore"):
-            return self.columns(sums / weights)
+            return self.columns(np.minimum(sums / weights, 1))  # sums of parts may round above
 
     def of_one(self, events: pl.DataFrame, at: datetime, cache: EmbeddingCache) -> dict[str, Any]:
         """Return the columns of one user from their EVENTS up to `at`: what the batch would give them."""
