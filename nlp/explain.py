@@ -128,7 +128,7 @@ def each_left_out(text: str, scores: Scores, most: int = MOST) -> list[Explanati
     spans = [found.span() for found in WORD.finditer(text)][:most]
     without = [text[:low] + text[high:] for low, high in spans]
     whole, empty, *each = scores([text, WORD.sub("", text), *without]).astype(np.float64)
-    lost = whole - np.array(each).reshape(-1, len(whole))
+    lost = whole - np.array(each).reshape(len(spans), len(whole))
     found = []
     for place in range(len(whole)):
         weights = [Span(*span, weight) for span, weight in zip(spans, lost[:, place].tolist(), strict=True)]

@@ -29,6 +29,7 @@ from profiles.texts import text_hash
 FORMAT = 1  # raise it when the frames of the same snapshot change
 PRODUCER = "labels"
 UNDERSTOOD = 0.1  # share of the texts a classifier must know something of
+ENOUGH = 20  # texts from which that is asked: a young log, or one that lost texts, is built all the same
 
 
 class LabelsConfig(BaseModel):
@@ -142,7 +143,7 @@ class Labelling:
         """Return the columns of users from what they wrote up to `at`: user_id, text_hash, timestamp."""
         sums, weights = decayed_sums(ids, texts, vectors, at, self.config.half_life_days, self.dimension)
         with np.errstate(invalid="ignore"):
-            return self.columns(sums / weights)
+            return self.columns(np.minimum(sums / weights, 1))  # sums of parts may round above
 
     def of_one(self, events: pl.DataFrame, at: datetime, cache: EmbeddingCache) -> dict[str, Any]:
         """Return the columns of one user from their EVENTS up to `at`: what the batch would give them."""
@@ -199,7 +200,7 @@ def derive(
     texts = snapshot.frame("texts").filter(pl.col("owner").is_in(config.kinds))
     vectors = by_hash(dict(texts.select("text_hash", "text").iter_rows()), labelling, cache, progress)
     silent = sum(not vector.any() for vector in vectors.values())
-    if len(vectors) - silent < UNDERSTOOD * len(vectors):
+    if len(vectors) >= ENOUGH and len(vectors) - silent < UNDERSTOOD * len(vectors):
         raise ContractError(
             f"{labelling.folder}: this classifier knows the words of {len(vectors) - silent:,} of "
             f"{len(vectors):,} texts: it learned from another language; train one on texts like these"

@@ -15,6 +15,7 @@ import typer
 from profiles import threads
 from serving.cli_classify import add_classify
 from serving.cli_finetune import add_finetune
+from serving.cli_match import add_match
 from serving.cli_off_policy import add_off_policy
 from serving.cli_options import (
     DEFAULT_WORKSPACE,
@@ -327,6 +328,7 @@ add_upkeep(app)
 add_report(app)
 add_classify(app)
 add_finetune(app)
+add_match(app)
 add_tune(app)
 add_off_policy(app)
 

@@ -140,7 +140,11 @@ class Engine:
             random = np.random.default_rng(int(answer_id, 16))
             places, chances = explore(int(blended.ranked.lengths[0]), k, self._explore, random)
             blended = blended.taking(places)
-        why = reasons(self.release, queries, blended, self._spoken(query_text, queries)) if explain else None
+        why = (
+            reasons(self.release, queries, blended, self._spoken(query_text, words, queries))
+            if explain
+            else None
+        )
         return {
             "recommendation_id": answer_id,
             "release": self.release.name,
@@ -150,9 +154,9 @@ class Engine:
             "cursor": None,
         }
 
-    def _spoken(self, text: str | None, queries: Queries) -> Asked | None:
-        """Return what tells which words of a request drew items near."""
-        if not text or not self._reads_text:
+    def _spoken(self, text: str | None, words: np.ndarray | None, queries: Queries) -> Asked | None:
+        """Return what tells which words of a request, where they point somewhere, drew items near."""
+        if text is None or words is None:
             return None
 
         def asked(rows: np.ndarray) -> list[dict[str, Any]]:
@@ -288,8 +292,9 @@ class Engine:
     ) -> pl.DataFrame:
         """Return user_id, item_id, why for a user's list: the reasons of each item, the strongest first."""
         queries = self.queries([self.past(user, as_of or datetime.now(UTC))])
-        blended = self.release.recommend(queries, k, words=self._asked(query_text))
-        told = reasons(self.release, queries, blended, self._spoken(query_text, queries))
+        words = self._asked(query_text)
+        blended = self.release.recommend(queries, k, words=words)
+        told = reasons(self.release, queries, blended, self._spoken(query_text, words, queries))
         ids = self.release.catalogue.items.take(blended.ranked.rows[0][: len(told)])
         why = ["; ".join(reason["text"] for reason in of) for of in told]
         types = {"user_id": pl.String, "item_id": pl.String, "why": pl.String}

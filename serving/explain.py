@@ -38,14 +38,18 @@ def reasons(
     return [_of_item(release, query, blended, place, past, words[place]) for place in range(len(rows))]
 
 
+def words_of(text: str, explained: Explanation) -> list[dict[str, Any]]:
+    """Return the words of an explained text in their order: word, start, end, weight."""
+    return [{"word": text[span.start : span.end], **asdict(span)} for span in explained.spans]
+
+
 def matching(text: str, explained: Explanation) -> dict[str, Any]:
     """Return what a reason says of the words of a text, those that raise the score named first."""
-    words = [{"word": text[span.start : span.end], **asdict(span)} for span in explained.spans]
     least = max((span.weight for span in explained.spans), default=0.0) * NAMED_FROM
     raising = [span for span in sorted(explained.spans, key=lambda s: -s.weight) if span.weight > least > 0]
     named = ", ".join(dict.fromkeys(text[span.start : span.end] for span in raising[:EVENTS_NAMED]))
     says = f"{MATCHES}: {named}" if named else MATCHES
-    return {"text": says, "words": words, "error": explained.error}
+    return {"text": says, "words": words_of(text, explained), "error": explained.error}
 
 
 def _of_item(

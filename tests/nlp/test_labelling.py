@@ -215,7 +215,12 @@ def test_a_text_that_may_have_no_label_gets_none_below_the_threshold(
 
 
 def test_bad_classifiers_and_names_are_refused(
-    snapshot: Snapshot, folder: Path, cache: EmbeddingCache, root: Path, tmp_path: Path
+    snapshot: Snapshot,
+    folder: Path,
+    cache: EmbeddingCache,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(ContractError, match=r"no manifest\.json"):
         labelling(tmp_path / "nowhere")
@@ -223,12 +228,15 @@ def test_bad_classifiers_and_names_are_refused(
         labelling(snapshot.folder)
     with pytest.raises(ContractError, match="user profiles have a column 'active_days' already"):
         derive(snapshot, labelling(folder, name="active_days"), cache, root)
-    foreign = train(["сколько стоит", "где мой заказ"], ["a", "b"], ClassifierConfig(method="tfidf"),
-                    tmp_path / "foreign")  # fmt: skip
-    assert foreign.labels.names == ("a", "b")
-    with pytest.raises(ContractError, match="knows the words of 0 of 8 texts: it learned from another lang"):
-        derive(snapshot, labelling(tmp_path / "foreign"), cache, root)
+    told = ["сколько стоит", "где мой заказ"]
+    train(told, ["a", "b"], ClassifierConfig(method="tfidf"), tmp_path / "foreign")
+    with monkeypatch.context() as patched:
+        patched.setattr("nlp.labelling.ENOUGH", 8)
+        with pytest.raises(ContractError, match="knows the words of 0 of 8 texts: it learned from another l"):
+            derive(snapshot, labelling(tmp_path / "foreign"), cache, root)
     assert not list(root.glob("*/labels-*"))
+    few = rows(derive(snapshot, labelling(tmp_path / "foreign"), cache, root), "user")
+    assert few == dict.fromkeys(["ann", "bob", "ute"], NOTHING)  # too few texts to tell a language by
     found = labelling(folder)
     other = Labelling(found.config, tmp_path / "foreign", found.seal, found.labels, found.floor)
     with pytest.raises(ContractError, match="not the classifier that the profiles were made with"):

@@ -160,6 +160,16 @@ def test_words_are_a_reason(engine: Engine) -> None:
     assert told
 
 
+def test_words_without_items_or_meaning_are_no_mistake(engine: Engine) -> None:
+    everything = engine.release.catalogue.items.ids.to_list()
+    past = engine.past("nobody at all", engine.workspace.snapshot.as_of)
+    asked = {"explain": True, "query_text": "a soft velvet cushion"}
+    assert engine.recommend(past, 5, exclude=everything, **asked)["items"] == []
+    silent = engine.recommend(past, 5, explain=True, query_text="  ")
+    assert "query_text_ignored" in silent["degraded"]
+    assert all("words" not in reason for item in silent["items"] for reason in item["reasons"])
+
+
 def test_long_requests_are_explained_by_their_first_words(engine: Engine) -> None:
     items = explained(engine, "nobody at all", k=3, query_text="velvet " * 60)
     assert all(len(r["words"]) == 24 for i in items for r in i["reasons"] if r["kind"] == "query")
