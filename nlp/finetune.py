@@ -1,7 +1,7 @@
 """Fine-tuning: texts that belong together by what people did come to lie near each other.
 
-One gradient loop does it (`recsys.training`): a run that was killed goes on from its last epoch to the same
-bits. The result is a sealed folder that `[text] model = …` takes.
+One gradient loop does it (`recsys.training`): a run that was killed goes on from its last checkpoint to the
+same bits. The result is a sealed folder that `[text] model = …` takes.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from nlp.folder import Pooling, Recipe, digest, facts, recipe_of
 from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import space, training
+from recsys import space, training, watch
 from recsys.training import TrainingConfig
 
 FORMAT = 1  # raise it when the same pairs and settings give other weights
@@ -117,7 +117,9 @@ def finetune(
     objective = objective_of(train, config)
     place = root / f"tuned-{key_of(config, train, validation, chosen, hard)}"
     if not place.exists():
-        _tune(base, coded(train, chosen, hard), coded(validation, chosen), objective, config, place, phase)
+        learned, held = coded(train, chosen, hard), coded(validation, chosen)
+        with watch.undertaking(place.name):
+            _tune(base, learned, held, objective, config, place, phase)
     told = manifest.verify(place)
     return Tuned(place, told["metric"], told["before"], told["after"])
 

@@ -1,6 +1,6 @@
 """The torch module behind a text encoder: a BERT-like body, pooled (Reimers and Gurevych, EMNLP 2019)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging as loud
 
 from nlp.folder import HEAD, RECIPE, WEIGHTS, Recipe, recipe_of
@@ -110,6 +111,36 @@ def eager(network: TextNetwork) -> TextNetwork:
     """Let the body attend by plain products, which ONNX has; changes the network given."""
     network.body.set_attn_implementation("eager")
     return network
+
+
+@contextmanager
+def masks_without_lookups() -> Iterator[None]:
+    """Let eager attention's masks be made without indices, as a graph that is traced to ONNX wants them.
+
+    transformers looks the padding up by index, of which ONNX makes a Gather that is wrong for negative ones.
+    """
+    ALL_MASK_ATTENTION_FUNCTIONS["eager"] = _additive
+    try:
+        yield
+    finally:
+        ALL_MASK_ATTENTION_FUNCTIONS.pop("eager")  # what was put over that of the library
+
+
+def _additive(
+    q_length: int,
+    kv_length: int,
+    mask_function: Callable[..., Tensor],
+    attention_mask: Tensor,
+    dtype: torch.dtype,
+    device: torch.device,
+    **_: Any,
+) -> Tensor:
+    """Return 0 where a token sees another, the least there is where not: (texts, 1, 1 or tokens, tokens)."""
+    first = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=device)
+    seeing = torch.arange(q_length, device=device)[None, None, :, None]
+    seen = torch.arange(kv_length, device=device)[None, None, None, :]
+    sees = mask_function(first, first, seeing, seen) & attention_mask[:, None, None, :].bool()
+    return torch.where(sees, torch.zeros((), dtype=dtype, device=device), torch.finfo(dtype).min)
 
 
 @contextmanager

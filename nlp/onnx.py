@@ -109,7 +109,7 @@ def export(model: str, place: Path) -> Path:
         raise ContractError('export as ONNX needs onnx: pip install "attune[text]"') from None
     import torch
 
-    from nlp.network import eager, load
+    from nlp.network import eager, load, masks_without_lookups
 
     found = locate(EncoderConfig(model=model))
     assert isinstance(found, Path)  # nothing may be downloaded
@@ -134,7 +134,7 @@ def export(model: str, place: Path) -> Path:
             if (found / name).is_file():
                 shutil.copyfile(found / name, made / name)
         (made / folder.RECIPE).write_text(recipe.model_dump_json(indent=2) + "\n", "utf-8")
-        with torch.inference_mode():
+        with torch.inference_mode(), masks_without_lookups():
             torch.onnx.export(
                 Graph().eval(), (ids, (ids > 0).long()), str(made / MODEL), dynamo=False, opset_version=OPSET,
                 input_names=["ids", "mask"], output_names=["vectors"],

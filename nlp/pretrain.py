@@ -16,7 +16,7 @@ from nlp.folder import Recipe
 from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import training
+from recsys import training, watch
 from recsys.training import TrainingConfig
 
 FORMAT = 1  # raise it when the same texts and settings give other weights
@@ -61,7 +61,7 @@ def pretrain(
     from nlp.masking import MaskedLanguage, mlm
     from nlp.network import TextNetwork
 
-    with training.reproducible(config.seed):
+    with watch.undertaking(place.name), training.reproducible(config.seed):
         tokenizer = tokenizer_of(read, config.vocabulary, config.max_tokens)
         body = _bert(len(tokenizer), config)
         module = MaskedLanguage(body)
@@ -70,14 +70,14 @@ def pretrain(
         task = mlm(module, tokens, tokenizer, config.batch_size, config.masked, place.name, half)
         with phase("masked tokens"):
             trained = training.train(task, config)
-    about = {
-        "producer": "pretrain",
-        "settings": config.model_dump(mode="json"),
-        "texts": len(read),
-        "losses": trained.losses,
-    }
-    with manifest.building(place, about) as folder:
-        TextNetwork(body, Recipe()).save(folder, tokenizer)
+        about = {
+            "producer": "pretrain",
+            "settings": config.model_dump(mode="json"),
+            "texts": len(read),
+            "losses": trained.losses,
+        }
+        with manifest.building(place, about) as folder:
+            TextNetwork(body, Recipe()).save(folder, tokenizer)
     return place
 
 

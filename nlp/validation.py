@@ -102,12 +102,15 @@ def changed(fixed: Config, settings: Settings) -> Config:
 
 
 def quarters(report: Report, reports: bool) -> Callable[[watch.Progress], None]:
-    """Return what watches a fit: it ends with the run's time and, if it `reports`, tells each quarter."""
+    """Return what watches fits: they end with the time; if it `reports`, the first tells its quarters."""
+    known = 0
 
     def told(at: watch.Progress) -> None:
+        nonlocal known
         report.check()
         part = PARTS * at.epoch // at.epochs
-        if reports and at.validation is not None and part > PARTS * (at.epoch - 1) // at.epochs:
+        if reports and at.validation is not None and part > known:
+            known = part
             report(part, at.validation)
 
     return told

@@ -1,9 +1,9 @@
 """The one gradient loop: epochs, early stop, seed, device, checkpoint, resume, progress.
 
 It knows no model: a `Task` brings a module, its batches, a loss and, if it can be validated, a metric.
-The randomness of an epoch comes from (seed, epoch) alone, so a fit that was killed and goes on from its
-checkpoint ends with the same bits as one that was not. Under torchrun several processes fit together: see
-`recsys.ranks`. Torch is imported when a fit begins.
+The randomness of an epoch comes from (seed, epoch) alone, and a checkpoint inside one holds where it stands,
+so a fit that was killed at any moment and goes on ends with the same bits as one that was not. Under torchrun
+several processes fit together: see `recsys.ranks`. Torch is imported when a fit begins.
 """
 
 import math
@@ -29,7 +29,7 @@ from pydantic import (
 
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys.checkpoints import State, keep, resume
+from recsys.checkpoints import State, Within, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
 from recsys.space import Tuned
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 CHECK = 50  # steps between two looks at the loss: on a GPU each look waits for it
 TELL = 5.0  # seconds between two reports of progress inside an epoch
+KEEP = 120.0  # and between two checkpoints
 
 
 class TrainingConfig(BaseModel):
@@ -209,6 +210,8 @@ class _Loop:
         self.spent = 0.0  # seconds of the steps done in this process
         self.done = 0  # and how many they were
         self.folder: Path | None = None
+        self.kept = time.monotonic()  # when a checkpoint was written last
+        self.within: Within | None = None  # where in the epoch that comes the checkpoint lies
         if self.watch.checkpoints is not None:
             # The first weights too: those of an update are what was learned before it.
             weights = task.module.state_dict()
@@ -224,7 +227,7 @@ class _Loop:
             self.task.key, self.config
         )  # and so rank 0 has written all it will before it is read
         if self.folder is not None and (found := resume(self.folder, self.task.module, self.optimizer)):
-            about, self.best = found
+            about, self.best, self.within = found
             lists = {name: tuple(about[name]) for name in ("losses", "validations")}
             self.trained = Trained(**{**about, **lists})
         self.ranks.agree(self.trained)
@@ -248,8 +251,12 @@ class _Loop:
 
         module, config, steps = self.task.module.train(), self.config, len(batches)
         parameters = [p for p in module.parameters() if p.requires_grad]
-        total, seen, told = torch.zeros((), dtype=torch.float64, device=self.place), 0, time.monotonic()
-        for step, rows in enumerate(batches, 1):
+        total, seen, first = torch.zeros((), dtype=torch.float64, device=self.place), 0, 0
+        if (within := self.within) is not None:
+            total, seen, first, self.within = within.total.to(self.place), within.seen, within.step, None
+            within.restore(random, self.place)
+        told = time.monotonic()
+        for step, rows in enumerate(batches[first:], first + 1):
             begun = time.monotonic()
             rate = config.learning_rate * self._rate((epoch - 1) * steps + step, config.epochs * steps)
             for group in self.optimizer.param_groups:
@@ -272,6 +279,8 @@ class _Loop:
             if now - told > TELL and step < steps:
                 told = now
                 self._tell(epoch, step, steps, float(total) / seen, None)
+            if now - self.kept > KEEP and step < steps and self.ranks.size == 1:  # of others nothing is known
+                self._keep(Within.of(step, seen, total, random, self.place))
         return float(total) / seen
 
     def _rate(self, step: int, steps: int) -> float:
@@ -312,9 +321,14 @@ class _Loop:
             trained = replace(trained, best=value, best_epoch=epoch)
             self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
         self.trained = trained
-        if self.folder is not None and self.ranks.rank == 0:
-            keep(self.folder, epoch, asdict(trained), self.task.module, self.best, self.optimizer)
+        self._keep()
         self._tell(epoch, steps, steps, loss, value)
+
+    def _keep(self, within: Within | None = None) -> None:
+        """Write a checkpoint, where they are wanted."""
+        if self.folder is not None and self.ranks.rank == 0:
+            keep(self.folder, asdict(self.trained), self.task.module, self.best, self.optimizer, within)
+        self.kept = time.monotonic()
 
     def _average(self, number: int) -> None:
         """Take the weights of the `number`th of the last epochs into their mean; counts stay as they are."""

@@ -1,5 +1,6 @@
 """What surrounds the fits of a program: who is told how far they are, where they are kept, where they run."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,7 +30,7 @@ class Watch:
     """What surrounds the fits of a program: none of it changes a result but `device`, in the last bits."""
 
     progress: Callable[[Progress], None] | None = None
-    checkpoints: Path | None = None  # written there each epoch; a fit that finds its own goes on
+    checkpoints: Path | None = None  # written there now and then; a fit that finds its own goes on
     device: str | None = None  # of torch; none: CUDA where there is one
     validates: bool = False  # whether every epoch is validated that can be, though nothing stops by it
 
@@ -50,6 +51,25 @@ def watching(
         yield
     finally:
         _WATCH.reset(token)
+
+
+@contextmanager
+def undertaking(name: str) -> Iterator[None]:
+    """Keep the checkpoints of the fits begun inside, parts of one piece of work, until all of it is done.
+
+    They lie in a folder of that `name` among those of whoever watches outside; an error leaves it there.
+    """
+    outer = watched()
+    if outer.checkpoints is None:
+        yield
+        return
+    place = outer.checkpoints / name
+    token = _WATCH.set(replace(outer, checkpoints=place))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def tune(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="parts, left out in turn", rich_help_panel=PANEL)] = 5,
     share: Annotated[
-        float | None, typer.Option(help="left out once, in place of folds", rich_help_panel=PANEL)
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="left out once, in place of folds", rich_help_panel=PANEL),
     ] = None,
     settings: Annotated[
         Path | None, typer.Option(help="TOML file of what is not searched", rich_help_panel=PANEL)

@@ -47,7 +47,7 @@ class Told:
 
 
 def run(workspace: Workspace, progress: Progress) -> Outcome:
-    """Fine-tune by `[pairs]` and `[finetune]`; what was interrupted goes on from its last epoch."""
+    """Fine-tune by `[pairs]` and `[finetune]`; what was interrupted goes on from its last checkpoint."""
     settings = workspace.settings
     with workspace.alone():
         workspace.remember()
@@ -56,10 +56,11 @@ def run(workspace: Workspace, progress: Progress) -> Outcome:
         progress.say(f"finetune: {len(train):,} pairs to learn from, {len(validation):,} to validate by")
 
         def phase(title: str) -> AbstractContextManager[None]:
-            return watched(f"finetune: {title}", workspace, progress)
+            return watched(f"finetune: {title}", progress)
 
         root = workspace.folder / ENCODERS
-        tuned = finetune(train, validation, settings.finetune, root, told.chosen, told.hard, phase)
+        with kept(workspace):
+            tuned = finetune(train, validation, settings.finetune, root, told.chosen, told.hard, phase)
     return Outcome(tuned, len(train), len(validation))
 
 
@@ -75,12 +76,13 @@ def begin(workspace: Workspace, file: Path | None, column: str, progress: Progre
                 raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
             texts = frame[column].cast(pl.String).drop_nulls()
         progress.say(f"pretrain: {len(texts):,} texts")
-        return pretrain(
-            texts.to_list(),
-            workspace.settings.pretrain,
-            workspace.folder / ENCODERS,
-            lambda title: watched(f"pretrain: {title}", workspace, progress),
-        )
+        with kept(workspace):
+            return pretrain(
+                texts.to_list(),
+                workspace.settings.pretrain,
+                workspace.folder / ENCODERS,
+                lambda title: watched(f"pretrain: {title}", progress),
+            )
 
 
 def _pairs(workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame | None]:
@@ -107,9 +109,14 @@ def _hard(workspace: Workspace) -> pl.DataFrame | None:
     return lists.join(said, on="item_id", maintain_order="left").select("user_id", "text")
 
 
+def kept(workspace: Workspace) -> AbstractContextManager[None]:
+    """Keep the checkpoints of all fits begun inside in the workspace."""
+    return watch.watching(checkpoints=workspace.folder / "cache" / "training")
+
+
 @contextmanager
-def watched(title: str, workspace: Workspace, progress: Progress) -> Iterator[None]:
-    """Show how every fit begun inside goes on, and keep its checkpoints in the workspace."""
+def watched(title: str, progress: Progress) -> Iterator[None]:
+    """Show how every fit begun inside goes on."""
     told = time.monotonic()
     with progress.task(title):
 
@@ -124,5 +131,5 @@ def watched(title: str, workspace: Workspace, progress: Progress) -> Iterator[No
                     f"{at.remaining_s:,.0f} s left"
                 )
 
-        with watch.watching(tell, workspace.folder / "cache" / "training"):
+        with watch.watching(tell, watch.watched().checkpoints):
             yield

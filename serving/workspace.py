@@ -3,7 +3,7 @@
     store/events.db   exposures.db        rejected.parquet
     embeddings.db                         evaluation.json  costs.json  metrics.parquet  examples.parquet
     snapshots/ derived/ cache/fits/       recommendations.parquet  contributions.parquet
-    releases/ encoders/                   report/  settings.json  state.json
+    releases/ encoders/ tuning/           report/  settings.json  state.json
 
 `from serving import Workspace` is the door for notebooks.
 """
@@ -43,6 +43,7 @@ UNFINISHED = (
     *(f".{name}-*" for name in ("batch", "settings.json", "state.json", "evaluation.json", "costs.json")),
     *(f".{name}.parquet-*" for name in ("metrics", "examples", "rejected")),
     "report/.*",
+    "tuning/.*",
     *(
         f"{folder}/.*-*"
         for folder in ("snapshots", "derived", "derived/*", "cache/fits", "releases", ENCODERS)

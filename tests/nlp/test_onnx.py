@@ -1,7 +1,9 @@
 """The encoder as ONNX says what the other does, without torch, and refuses what is not right."""
 
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,42 @@ def exported(tiny: Path, tmp_path: Path) -> Path:
     save_file(head, tiny / "head.safetensors")
     (tiny / "attune.json").write_text('{"pooling": "attention", "projection": 12, "sizes": [4]}')
     return export(str(tiny), tmp_path / "exported")
+
+
+def test_the_graph_is_exported_without_a_doubt(tiny: Path, tmp_path: Path) -> None:
+    """No warning of what may be wrong in it; that the exporter is an old one is no such."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", DeprecationWarning)
+        export(str(tiny), tmp_path / "exported")
+
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+FAMILIES = {
+    "DistilBert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "Roberta": {**SMALL, "vocab_size": 30522, "max_position_embeddings": 64, "pad_token_id": 0},
+    "ModernBert": {  # whose tokens of every other layer see two to each side
+        **SMALL, "vocab_size": 30522, "pad_token_id": 0,
+        "local_attention": 4, "global_attn_every_n_layers": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_say_the_same_too(family: str, tiny: Path, tmp_path: Path) -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(5)
+    config = getattr(transformers, f"{family}Config")(**FAMILIES[family])
+    made = tmp_path / "made"
+    getattr(transformers, f"{family}Model")(config).save_pretrained(made)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny / name, made)
+    place = export(str(made), tmp_path / "exported")
+    settings = EncoderConfig(model=str(place), precision="float32", max_tokens=40)
+    plain, graph = TextEncoder(settings), OnnxEncoder(settings)
+    np.testing.assert_allclose(graph.encode(TEXTS), plain.encode(TEXTS), atol=1e-4)
 
 
 def test_it_says_what_the_encoder_says(exported: Path) -> None:

@@ -1,5 +1,6 @@
 """What a search of text settings looks at: held-out texts and pairs only, told by quarters and folds."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,13 @@ def test_quarters_of_the_first_fold_and_folds_are_told(bert: ClassifierConfig) -
     assert list(steps(bert, {"epochs": 1})) == [4, 5, 6, 7]
     patient = bert.model_copy(update={"patience": 9, "validation_share": 0.3})
     assert list(steps(patient, {})) == [1, 2, 3, 4, 5, 6, 7]  # by what it holds out itself
+
+    several = bert.model_copy(update={"members": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as optuna gives where a step is told twice
+        space = Space.of(ClassifierConfig, bert.model_dump()).only(["head_rate"])
+        found = search(space, LabelValidation(TEXTS, LABELS, several, THREE), TuningConfig(trials=1))
+    assert list(found.tries[0].steps) == [1, 2, 3, 4, 5, 6, 7]
 
     seen = []
     with pytest.raises(Pruned):

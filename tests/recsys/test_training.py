@@ -107,6 +107,77 @@ def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
     assert files == {"state.safetensors", "manifest.json"}
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("average", [1, 2])
+def test_a_fit_killed_inside_an_epoch_goes_on_to_the_same_bits(optimizer, average, tmp_path, monkeypatch):
+    """Killed twice in one epoch, in the step that ends another, and in the last; each step is taken once."""
+    config = TrainingConfig(optimizer=optimizer, learning_rate=0.02, schedule="cosine", epochs=4, clip=1.0)
+    whole = replace(regression(0.1), average=average)
+    expected = training.train(whole, config)
+    monkeypatch.setattr(training, "KEEP", -1.0)  # after every step
+    kills, steps = [3, 5, 14, 28], []
+
+    def resumed() -> Task:
+        task = replace(regression(0.1), average=average)
+
+        def loss(rows, random):
+            found = task.loss(rows, random)
+            if kills and len(steps) + 1 == kills[0]:
+                kills.pop(0)
+                raise Killed
+            steps.append(rows)
+            return found
+
+        return replace(task, loss=loss)
+
+    for _ in range(4):
+        with pytest.raises(Killed), watch.watching(checkpoints=tmp_path):
+            training.train(resumed(), config)
+        assert len(list(tmp_path.glob("*/*"))) == 1
+    last = resumed()
+    with watch.watching(checkpoints=tmp_path):
+        assert training.train(last, config) == expected
+    assert equal(whole, last)
+    assert len(steps) == 28
+
+
+def test_checkpoints_inside_an_epoch_are_some_time_apart(tmp_path, monkeypatch):
+    now, kept = [0.0], []
+
+    def keep(folder, trained, module, best, optimizer, within):
+        kept.append((now[0], trained["epochs"], within and within.step))
+
+    monkeypatch.setattr(training, "keep", keep)
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    task = regression()
+
+    def loss(rows, random):
+        now[0] += 50.0  # seconds a step
+        return task.loss(rows, random)
+
+    with watch.watching(checkpoints=tmp_path):
+        training.train(replace(task, loss=loss), TrainingConfig(epochs=2))
+    inside = [(0, 3), (0, 6), (1, None), (1, 3), (1, 6), (2, None)]
+    assert [(epochs, step) for _, epochs, step in kept] == inside
+
+
+def test_what_belongs_together_is_kept_until_all_is_done(tmp_path):
+    def both(second: TrainingConfig) -> None:
+        with watch.undertaking("both"):
+            training.train(regression(), TrainingConfig(epochs=1))
+            training.train(regression(), second)
+
+    with watch.watching(checkpoints=tmp_path):
+        with pytest.raises(ContractError, match="diverged"):
+            both(TrainingConfig(optimizer="sgd", learning_rate=1e6, epochs=50))
+        assert len(list((tmp_path / "both").iterdir())) == 1  # the first of the two
+        both(TrainingConfig(epochs=2))
+        assert not list(tmp_path.iterdir())
+        training.train(regression(), TrainingConfig(epochs=1))
+        assert len(list(tmp_path.iterdir())) == 1
+    both(TrainingConfig(epochs=1))  # where nobody keeps anything
+
+
 def test_a_checkpoint_of_another_fit_is_left_alone_and_a_changed_one_refused(tmp_path):
     config = TrainingConfig(epochs=2)
     with watch.watching(checkpoints=tmp_path):

@@ -201,6 +201,15 @@ def test_fine_tuning_goes_on_and_pairs_after_until_are_not_read(
     assert found() == plain
 
 
+def test_negatives_are_searched_where_there_are_lists_to_draw_them_from(tuning: Workspace):
+    assert "negatives" not in Finetuning(tuning, TuningConfig()).space.dimensions
+    hard = tuning.settings.pairs.model_copy(update={"hard": "recommendations.parquet"})
+    tuning.settings = tuning.settings.model_copy(update={"pairs": hard})
+    space = Finetuning(tuning, TuningConfig()).space
+    assert {"negatives", "temperature", "learning_rate"} <= set(space.dimensions)
+    assert "lora_rank" not in space.dimensions
+
+
 def test_what_cannot_be_tuned_says_so(tuning: Workspace):
     nothing = tuning.settings.finetune.model_copy(update={"validation_share": 0.0})
     tuning.settings = tuning.settings.model_copy(update={"finetune": nothing})
