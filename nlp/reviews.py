@@ -26,7 +26,8 @@ def item_vectors(
     holds item_id, text_hash and timestamp, and counts up to `at`, each alike. Both parts weigh the same;
     where one is missing the other stands alone.
     """
-    written = user_vectors(item_ids, reviews.rename({"item_id": "user_id"}), vectors, at, math.inf, dimension)
+    owned = reviews.select("text_hash", "timestamp", user_id="item_id")
+    written = user_vectors(item_ids, owned, vectors, at, math.inf, dimension)
     if said is None:
         return written
     both = np.stack([said, written])

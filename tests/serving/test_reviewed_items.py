@@ -36,6 +36,7 @@ def words(tmp_path: Path) -> Words:
 REVIEWS = pl.DataFrame(
     {
         "item_id": ["a", "a", "b"],
+        "user_id": ["u", "v", "v"],  # who wrote it plays no part
         "text": ["loud", "soft", "warm"],
         "timestamp": [START, START + timedelta(days=9), START + timedelta(days=9)],
     }
