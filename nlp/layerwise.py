@@ -1,6 +1,7 @@
 """Which weights of an encoder learn, and how fast: all, by layer, the head alone, or low-rank additions."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from profiles.schema import ContractError
@@ -14,18 +15,21 @@ if TYPE_CHECKING:
 LAYER = re.compile(r"\.layers?\.(\d+)\.")  # of BERT, RoBERTa, DistilBERT, ModernBERT
 
 
-def groups(module: "torch.nn.Module", layer_decay: float = 1.0, head_rate: float = 1.0) -> list[Group]:
+def groups(
+    module: "torch.nn.Module", layer_decay: float = 1.0, head_rate: float = 1.0, head: Sequence[str] = ()
+) -> list[Group]:
     """Return the parameters that learn, by their factor of the rate; biases and scales do not decay.
 
     A layer learns `layer_decay` times as fast as the one over it, the embeddings slowest (Howard and Ruder,
-    ACL 2018); what lies outside `body.` learns `head_rate` times as fast as the top layer.
+    ACL 2018); what lies outside `body.`, or has one of `head` in its name, `head_rate` times as fast as the
+    top layer.
     """
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     depths = {name: int(found[1]) for name in named if (found := LAYER.search(name))}
     top = max(depths.values(), default=-1)
     by_factors: dict[tuple[float, float], list[Any]] = {}
     for name, parameter in named.items():
-        if name.startswith("body."):
+        if name.startswith("body.") and not any(part in name for part in head):
             below = "embedding" in name.lower()
             depth = depths.get(name, -1 if below else top)
             rate = layer_decay ** (top - depth)

@@ -47,6 +47,7 @@ class RerankConfig(BertDefaults, TrainingConfig):
     others: NonNegativeInt = Field(1, description="right texts of other pairs of the batch beside them")
     max_tokens: int = Field(256, ge=8, le=512, description="tokens of both texts; the model may cap it")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a layer over that of the one above it")
+    head_rate: PositiveFloat = Field(10.0, description="times the rate, for what lies over the model")
 
     learning_rate: PositiveFloat = Field(5e-5, description="step size at its highest")
     batch_size: PositiveInt = Field(8, description="pairs a step, each with its negatives")
@@ -181,7 +182,7 @@ def _train(
 ) -> None:
     from torch.nn import functional
 
-    from nlp.cross_network import load
+    from nlp.cross_network import NEW, load
 
     limit = min(config.max_tokens, facts(base).get("max_position_embeddings", 512))
     with phase("mine"):
@@ -203,7 +204,7 @@ def _train(
         task = training.Task(
             network, training.shuffled(len(learned.left), config.batch_size), loss, place.name, judge,
             ("batch_size", "negatives", "max_tokens"), bfloat16_is_fast(),
-            groups=layerwise.groups(network, config.layer_decay),
+            groups=layerwise.groups(network, config.layer_decay, config.head_rate, NEW),
         )  # fmt: skip
         with phase("pairs"):
             trained = training.train(task, config)

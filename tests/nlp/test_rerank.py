@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from nlp import layerwise
 from nlp.coding import coded
 from nlp.cross_encoder import CrossEncoder, CrossEncoderConfig
 from nlp.explain import pair_reasons
@@ -163,6 +164,19 @@ def test_mined_texts_are_those_words_find_and_none_is_right() -> None:
         wrong = {texts[code] for code in codes[1:] if code >= 0}
         assert wrong <= ({"flu: rest", "treated flu: tea"} if row == 2 else {"how is flu", "gout gout"})
     assert (drawn[0, 1:] >= 0).any()
+
+
+def test_what_lies_over_the_model_learns_faster(tiny: Path) -> None:
+    from nlp.cross_network import NEW, load
+
+    _, network = load(tiny, begin=True)
+    rates = {id(p): g.rate for g in layerwise.groups(network, 0.5, 10.0, NEW) for p in g.parameters}
+    found = {name: rates[id(p)] for name, p in network.named_parameters()}
+    assert {n.split(".")[-2]: r for n, r in found.items() if r == 10} == {"classifier": 10, "dense": 10}
+    assert found["body.bert.pooler.dense.weight"] == 10
+    assert found["body.bert.encoder.layer.1.output.dense.weight"] == 1
+    assert found["body.bert.encoder.layer.0.output.dense.weight"] == 0.5
+    assert found["body.bert.embeddings.word_embeddings.weight"] == 0.25
 
 
 def test_the_folder_is_sealed_named_by_its_inputs_and_made_once(
