@@ -244,8 +244,8 @@ def ranked(bench: Bench, part: Part, model: Recommender, asked: Queries, depth: 
     """Rank all items or, of `cold_items` where not `whole`, those alone that are held out."""
     excluded = part.hidden
     if bench.question == "cold_items" and not whole:
-        held = part.catalogue.items.rows(text_worlds.held_items(part.split))
-        excluded = np.setdiff1d(np.arange(len(part.catalogue.items)), held)
+        known = part.catalogue.items.rows(part.split.train["item_id"].unique())
+        excluded = np.union1d(part.hidden, known)
     return model.rank(asked, depth, part.catalogue, excluded=excluded)
 
 

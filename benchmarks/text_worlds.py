@@ -8,8 +8,8 @@ Attune; people search and write reviews, items have titles and descriptions.
     warm        cut at a quantile of time; asked is what users with a past chose after it
     cold_users  the same, but half of those asked are strangers: nothing of theirs is learned from, and all
                 that is known of them is what they wrote before the cut (what they wrote of is not listed)
-    cold_items  a fifth of the items held out whole; asked is who liked them, in a list of these items alone,
-                and beside it in one of all items
+    cold_items  a fifth of the items held out whole; asked are some of those who liked them, for a list of
+                these items alone, and beside it for one of all items
 
 Each question comes twice: as the test, and as the same question about what the test may learn from, which
 settings are chosen on.
@@ -39,7 +39,7 @@ FILES = {
     "shop": (),
 }
 QUANTILES = {"instruments": 0.8, "films": 0.9, "shop": 0.8}
-HELD = 0.2  # of the items
+HELD, ASKED = 0.2, 2000  # share of the items; users asked about them
 QUICK_USERS = 150
 CHOICES = {  # what speaks for an item
     "instruments": InteractionsConfig(minimum_value={"rating": 4}),
@@ -145,21 +145,30 @@ def _cold_items(world: World, validation: bool, seed: int) -> Part:
     """Hold items out, of which no word is learned from; the validation holds others out of the rest."""
     config = SplitConfig(split="cold_items", held=HELD, seed=seed)
     (split,) = splits(world.choices, world.catalogue, config)
-    tested = held_items(split)
+    hidden = pl.Series("item_id", [], pl.String)
     if validation:
+        hidden = outside(world, split.train)
         other = config.model_copy(update={"seed": seed + 100})
         (split,) = splits(split.train, world.catalogue, other)
-    left_out = pl.col("item_id").is_in(pl.concat([tested, held_items(split)]).implode())
+    split = _asking(split, ASKED, seed)
+    left_out = pl.col("item_id").is_in(outside(world, split.train).implode())
     items, events = world.items.filter(~left_out), world.events.filter(~left_out)
     own = events.head(0).select("user_id", "text", "timestamp")
-    hidden = world.catalogue.items.rows(tested) if validation else np.zeros(0, np.int32)
-    asked = queries(split, world.catalogue, SplitConfig())
-    return Part(split, world.catalogue, events, items, world.items, own, asked, hidden)
+    asked, rows = queries(split, world.catalogue, SplitConfig()), world.catalogue.items.rows(hidden)
+    return Part(split, world.catalogue, events, items, world.items, own, asked, rows)
 
 
-def held_items(split: Split) -> pl.Series:
-    """Return the items that are asked for."""
-    return split.truth["item_id"].unique().sort()
+def _asking(split: Split, users: int, seed: int) -> Split:
+    """Return the split asking at most so many of its users, drawn."""
+    drawn = pl.Series(split.users).sample(min(users, len(split.users)), seed=seed).implode()
+    theirs = pl.col("user_id").is_in(drawn)
+    return replace(split, truth=split.truth.filter(theirs), histories=split.histories.filter(theirs))
+
+
+def outside(world: World, train: pl.DataFrame) -> pl.Series:
+    """Return the items that train does not hold."""
+    items = world.catalogue.items.ids.rename("item_id")
+    return items.filter(~items.is_in(train["item_id"].unique().implode()))
 
 
 def _instruments(data: Path) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import text_into_recommendations as benchmark
 from benchmarks import text_worlds
-from benchmarks.text_worlds import Part, held_items
+from benchmarks.text_worlds import Part, outside
 from recsys.models import RECOMMENDERS
 
 BOTH = pytest.mark.parametrize("validation", [True, False])
@@ -58,10 +58,11 @@ def test_strangers_teach_nothing_and_are_known_by_their_words_alone(shop, valida
 def test_new_items_teach_no_word_and_the_validation_asks_for_others(shop):
     tests = text_worlds.part(shop, "shop", "cold_items", False)
     chosen_on = text_worlds.part(shop, "shop", "cold_items", True)
-    tested, others = set(held_items(tests.split)), set(held_items(chosen_on.split))
-    assert tested
-    assert others
-    assert not tested & others
+    tested = set(outside(shop, tests.split.train))
+    others = set(outside(shop, chosen_on.split.train)) - tested
+    assert ids(tests.split.truth, "item_id") <= tested
+    assert ids(chosen_on.split.truth, "item_id") <= others
+    assert 10 < len(others) < len(tested) < 25  # a fifth of 100, and of the rest
     for part, held in ((tests, tested), (chosen_on, tested | others)):
         for frame in (part.items, part.events, part.split.train, part.split.histories):
             assert not ids(frame, "item_id") & held
@@ -76,11 +77,11 @@ def test_a_list_of_new_items_holds_no_other(shop):
     data, asked = vectors_of(part)
     model = RECOMMENDERS["content_text"]().fit(data)
     new = benchmark.ranked(bench, part, model, asked, 5, whole=False)
-    held = part.catalogue.items.rows(held_items(part.split))
-    assert set(new.rows[new.rows >= 0]) <= set(held)
+    held = set(part.catalogue.items.rows(outside(shop, part.split.train))) - set(part.hidden)
+    assert set(new.rows[new.rows >= 0]) <= held
     whole = benchmark.ranked(bench, part, model, asked, 50, whole=True)
     assert not set(whole.rows[whole.rows >= 0]) & set(part.hidden)
-    assert set(whole.rows[whole.rows >= 0]) - set(held)
+    assert set(whole.rows[whole.rows >= 0]) - held
     values = benchmark.ndcg(part, new)
     assert values.shape == (len(asked),)
     assert 0 < values.mean() < 1
@@ -99,7 +100,7 @@ def test_pairs_are_of_what_may_be_learned_from(shop):
     assert some.split.train["user_id"].n_unique() == 20
     assert ids(some.events) <= ids(some.split.train)
     pairs, _ = benchmark.of_snapshot(some, benchmark.PAIRS["shop"], 1)
-    held = part.described.filter(pl.col("item_id").is_in(held_items(part.split).implode()))
+    held = part.described.filter(pl.col("item_id").is_in(outside(shop, part.split.train).implode()))
     titles = held["title"].to_list()
     assert len(pairs) > 20
     assert not any(title in text for text in pairs["right"] for title in titles)
