@@ -36,6 +36,7 @@ from profiles import manifest
 if TYPE_CHECKING:
     from nlp.label_metrics import Judged
     from nlp.retrieval import By, Index
+    from recsys.significance import Array
 
 FILE = "medquad/qa.parquet"
 PARAPHRASES = ROOT / "examples/medquad/paraphrases.csv"
@@ -192,6 +193,20 @@ def searched(index: "Index", rows: pl.DataFrame, held: pl.Series, by: "By") -> F
     begun = time.perf_counter()
     lists = index.search(asked["question"].to_list(), 10, by)
     seconds = time.perf_counter() - begun
+    reached = reciprocal_ranks(lists, rows, asked)
+    drawn = np.random.default_rng(0).integers(0, len(reached), (1000, len(reached)))
+    low, high = np.quantile(reached[drawn].mean(axis=1), [0.025, 0.975])
+    return {
+        "mrr@10": float(reached.mean()), "low": float(low), "high": float(high),
+        "queries": len(asked), "answers": len(rows), "search_s": seconds,
+    }  # fmt: skip
+
+
+def reciprocal_ranks(lists: pl.DataFrame, rows: pl.DataFrame, asked: pl.DataFrame) -> "Array":
+    """Return 1 / rank of the first right answer of each question `asked`, (questions,); 0: none is listed.
+
+    `lists` are RETRIEVED, whose texts are the answers of `rows`.
+    """
     same = ["entity", "qtype"]
     truth = asked.with_row_index("query").select("query", *same)
     right = lists.with_columns(pl.col("query").cast(pl.UInt32), row=pl.col("text").cast(pl.UInt32))
@@ -199,12 +214,7 @@ def searched(index: "Index", rows: pl.DataFrame, held: pl.Series, by: "By") -> F
     first = right.group_by("query").agg(pl.col("rank").min())
     reached = np.zeros(len(asked))
     reached[first["query"].to_numpy()] = 1 / first["rank"].to_numpy()
-    drawn = np.random.default_rng(0).integers(0, len(reached), (1000, len(reached)))
-    low, high = np.quantile(reached[drawn].mean(axis=1), [0.025, 0.975])
-    return {
-        "mrr@10": float(reached.mean()), "low": float(low), "high": float(high),
-        "queries": len(asked), "answers": len(rows), "search_s": seconds,
-    }  # fmt: skip
+    return reached
 
 
 def tuned(rows: pl.DataFrame, seed: int, folder: Path) -> Path:

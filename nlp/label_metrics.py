@@ -6,7 +6,7 @@ are drawn, as `recsys.significance` does. Averages over labels follow scikit-lea
 labels that occur in truth or prediction, micro counts all cells together, weighted goes by support.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from profiles.schema import ContractError, Frame, column
 from recsys.significance import draws
 
 Array = npt.NDArray[np.float64]
+Values = dict[tuple[str, str | None], Array]  # of a metric and a label, one each resample
 
 BINS = 15  # of confidence, for the calibration error, as in Guo et al., ICML 2017
 
@@ -64,6 +65,40 @@ def measure(
     groups: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Return LABEL_METRICS; intervals are null where fewer than two texts, or groups, could be drawn."""
+    return _summary(judged, lambda weights: figures(judged, weights), seed, resamples, level, groups)
+
+
+def gain(
+    judged: Judged,
+    other: Judged,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    groups: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """Return LABEL_METRICS of `judged` less those of `other`; each resample draws both alike.
+
+    Where an interval leaves out 0, the two differ. Raises ContractError where they judge other texts.
+    """
+    if judged.labels != other.labels or not np.array_equal(judged.truth, other.truth):
+        raise ContractError("two classifiers are compared on the same texts and labels, row by row")
+
+    def difference(weights: Array) -> Values:
+        less = figures(other, weights)
+        return {name: values - less[name] for name, values in figures(judged, weights).items()}
+
+    return _summary(judged, difference, seed, resamples, level, groups)
+
+
+def _summary(
+    judged: Judged,
+    under: Callable[[Array], Values],
+    seed: int,
+    resamples: int,
+    level: float,
+    groups: Sequence[str] | None,
+) -> pl.DataFrame:
+    """Return LABEL_METRICS of what `under` says of rows of weights, over the texts that were judged."""
     count = len(judged.truth)
     if count == 0:
         raise ContractError("there is no text to measure on")
@@ -73,8 +108,8 @@ def measure(
             raise ContractError(f"{count} texts cannot lie in {len(groups)} groups, one each")
         whose = np.unique(np.asarray(groups, np.str_), return_inverse=True)[1]
     several = int(whose.max()) + 1
-    value = figures(judged, np.ones((1, count)))
-    drawn = [figures(judged, block[:, whose]) for block in draws(several, seed, resamples)]
+    value = under(np.ones((1, count)))
+    drawn = [under(block[:, whose]) for block in draws(several, seed, resamples)]
     support = dict(zip(judged.labels.names, judged.truth.sum(axis=0).tolist(), strict=True))
     tails = [(1 - level) / 2, (1 + level) / 2]
     rows = []
@@ -88,12 +123,12 @@ def measure(
     return LABEL_METRICS.conform(frame)
 
 
-def figures(judged: Judged, weights: Array) -> dict[tuple[str, str | None], Array]:
+def figures(judged: Judged, weights: Array) -> Values:
     """Return each figure under each row of (resamples, texts) weights; NaN where it is not defined."""
     truth, predicted = judged.truth.astype(np.float64), judged.predicted.astype(np.float64)
     total = weights.sum(axis=1)
     support, given, hit = (weights @ cells for cells in (truth, predicted, truth * predicted))
-    found: dict[tuple[str, str | None], Array] = {}
+    found: Values = {}
     found["accuracy", None] = weights @ (truth == predicted).all(axis=1) / total
     found["log_loss", None] = weights @ _surprise(judged) / total
     found["calibration_error", None] = _calibration(judged, weights)

@@ -3,6 +3,10 @@
     index = Index.of(answers, encoder)
     index.search(["How is gout treated?"], k=10)
     index.search(["How is gout treated?"], k=10, reader=CrossEncoder(Path("reranker-1f…")))
+    index.search(["How is it treated?"], k=10, context=user_vectors(…))
+
+A `context` is what each asker wrote before, as one vector (`nlp.embed.user_vectors`): beside it a question
+can be read that does not name what it is about.
 
 Search is exact: every text is scored, in blocks of CELLS scores. Memory: 8 bytes for each different word of
 each text, 4 bytes for each value of a vector.
@@ -60,6 +64,12 @@ class RetrievalConfig(BaseModel):
     b: float = Field(0.75, ge=0, le=1, description="how much less a word counts in a long text")
     depth: int = Field(100, ge=1, description="places of each ranking that are fused")
     smoothing: NonNegativeFloat = Field(60.0, description="places added to a rank before it is fused")
+    context: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of what the asker wrote before, where a search is told; 1: only it",
+    )
     reread: int = Field(50, ge=1, description="first places that a reader, where there is one, puts in order")
 
 
@@ -169,20 +179,28 @@ class Index:
         return cls(texts, Bm25(texts, config), config, encoder, vectors)
 
     def search(
-        self, queries: Sequence[str], k: int = 10, by: By = "both", reader: Reads | None = None
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        by: By = "both",
+        reader: Reads | None = None,
+        context: Scores | None = None,
     ) -> pl.DataFrame:
         """Return RETRIEVED: the k best texts of each query; none for one that says nothing.
 
         `both` fuses the two rankings by reciprocal ranks, and is by words where there is no encoder. A
-        `reader` orders the first `reread` places, or k if that is more, anew by its own scores.
+        `reader` orders the first `reread` places, or k if that is more, anew by its own scores. `context`
+        (queries, d) joins the query's vector by the share `config.context`; a row of NaN or zeros: none.
         """
         if k < 1:
             raise ContractError(f"k = {k}: ask for at least one text")
         if by == "vectors" and self.encoder is None:
             raise ContractError("this index has no encoder: search by words, or give it one")
-        ways: list[Callable[[Sequence[str]], Scores]] = []
+        if context is not None:
+            self._check(context, len(queries), by)
+        ways: list[Callable[[Sequence[str], Scores | None], Scores]] = []
         if by != "vectors":
-            ways.append(self.words.scores)
+            ways.append(lambda asked, _: self.words.scores(asked))
         if by != "words" and self.encoder is not None:
             ways.append(self._near)
         first = k if reader is None else max(k, self.config.reread)
@@ -190,20 +208,43 @@ class Index:
         step, parts = max(1, CELLS // len(self.texts)), list[Ranked]()
         for start in range(0, len(queries), step):
             block = queries[start : start + step]
-            found = [top_k(way(block), depth) for way in ways]
+            before = None if context is None else context[start : start + step]
+            found = [top_k(way(block, before), depth) for way in ways]
             ranked = found[0] if len(found) == 1 else fused(found, first, self.config.smoothing)
             parts.append(ranked if reader is None else reread(ranked, block, self.texts, reader, k))
         return _frame(Ranked.joined(parts, k))
 
-    def _near(self, queries: Sequence[str]) -> Scores:
+    def _near(self, queries: Sequence[str], context: Scores | None) -> Scores:
         """Return cosines, (queries, texts); NaN where either says nothing."""
         assert self.encoder is not None
         assert self.vectors is not None
         asked = self.encoder.encode(queries)
+        if context is not None:
+            asked = blended(asked, context, self.config.context)
         found: Scores = asked @ self.vectors.T
         found[~asked.any(axis=1)] = np.nan
         found[:, ~self.vectors.any(axis=1)] = np.nan
         return found
+
+    def _check(self, context: Scores, queries: int, by: By) -> None:
+        if self.encoder is None or by == "words":
+            raise ContractError(
+                "a context is a vector: search by vectors or both, in an index with an encoder"
+            )
+        if context.shape != (queries, self.encoder.dimension):
+            wanted = (queries, self.encoder.dimension)
+            raise ContractError(f"context is {context.shape}; {queries} queries want {wanted}")
+
+
+def blended(asked: Scores, context: Scores, share: float) -> Scores:
+    """Return (1 − share) asked + share context, of length one; asked itself where either is zero or NaN."""
+    lengths = np.linalg.norm(context, axis=1, keepdims=True)
+    both = asked.any(axis=1, keepdims=True) & (lengths > 0)
+    unit = np.divide(context, lengths, out=np.zeros_like(asked), where=both)
+    mixed = np.where(both, (1 - share) * asked + share * unit, asked)
+    lengths = np.linalg.norm(mixed, axis=1, keepdims=True)
+    found: Scores = np.divide(mixed, lengths, out=np.zeros_like(asked), where=lengths > 0)
+    return found
 
 
 def _frame(ranked: Ranked) -> pl.DataFrame:

@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 from sklearn import metrics as oracle
 
-from nlp.label_metrics import Judged, figures, measure, reliability
+from nlp.label_metrics import Judged, figures, gain, measure, reliability
 from nlp.label_sets import LabelSet
 from profiles.schema import ContractError
+from recsys.significance import interval
 
 NAMES = ("cat", "dog", "eel", "fox")
 
@@ -122,3 +123,26 @@ def test_label_sets_read_one_label_or_several():
     for given, many in ((["a", None], False), (["a", ""], False), (["a"], True), ([["a", None]], True)):
         with pytest.raises(ContractError, match=f"row {len(given)}: "):
             LabelSet.of(given, many)
+
+
+def test_a_gain_is_drawn_with_both_sides_alike():
+    one = judged(many=False)
+    random = np.random.default_rng(2)
+    worse = Judged(one.labels, one.truth, random.permuted(one.probabilities, axis=1))
+    groups = [str(n // 3) for n in range(150)]
+    found = {(r["metric"], r["label"]): r for r in gain(one, worse, 5, 300, groups=groups).to_dicts()}
+    left, right = (measure(of, 5, 300, groups=groups) for of in (one, worse))
+    for a, b in zip(left.to_dicts(), right.to_dicts(), strict=True):
+        row = found[a["metric"], a["label"]]
+        assert row["value"] == pytest.approx(a["value"] - b["value"])
+        assert row["support"] == a["support"]
+    right_by_both = (one.truth == one.predicted).all(1) - 1.0 * (worse.truth == worse.predicted).all(1)
+    paired_by_hand = interval(right_by_both, 5, 300, clusters=np.array(groups))
+    assert found["accuracy", None]["low"] == pytest.approx(paired_by_hand.low)
+    assert found["accuracy", None]["high"] == pytest.approx(paired_by_hand.high)
+    assert found["accuracy", None]["low"] > 0
+    same = gain(one, one, 5, 300)
+    assert same["value"].drop_nulls().to_list() == same["low"].drop_nulls().to_list()
+    assert (same["high"].drop_nulls() == 0).all()
+    with pytest.raises(ContractError, match="same texts"):
+        gain(one, judged(many=False, seed=5))

@@ -108,3 +108,55 @@ def test_bad_input_is_refused() -> None:
 def test_texts_without_words_are_never_found() -> None:
     assert len(Index.of(["", "  ", "…"]).search(["anything"])) == 0
     assert len(Index.of(TEXTS).search([])) == 0
+
+
+def test_a_context_turns_a_query_towards_what_was_asked_before() -> None:
+    texts = ["aaa", "aao", "ao", "ooo"]
+    search = Index.of(texts, Planes(), RetrievalConfig(context=0.5)).search
+    context = np.array([[0, 3.0], [0, 7.0], [np.nan, np.nan], [0, 0], [0, 1]], np.float32)
+    found = search(["a", "o", "a", "a", "xyz"], k=4, by="vectors", context=context)
+    # Half of either: (1, 0) beside (0, 1) points where "ao" does, however long the context was.
+    assert [found.filter(query=n)["text"].to_list() for n in range(5)] == [
+        [2, 1, 0, 3], [3, 2, 1, 0], [0, 1, 2, 3], [0, 1, 2, 3], [],
+    ]  # fmt: skip
+    alone = search(["a", "o", "a", "a", "xyz"], k=4, by="vectors")
+    assert found.filter(query=2).equals(alone.filter(query=2))
+
+
+@pytest.mark.parametrize(("share", "order"), [(0.0, [0, 1, 2]), (1.0, [2, 1, 0])])
+def test_the_share_of_a_context_is_a_setting(
+    share: float, order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "CELLS", 3)  # a block a query
+    index = Index.of(["a", "ao", "o"], Planes(), RetrievalConfig(context=share))
+    context = np.array([[0, 1], [1, 0]], np.float32)
+    found = index.search(["a", "o"], k=3, by="vectors", context=context)
+    assert found["text"].to_list() == [*order, *reversed(order)]
+
+
+def test_blended_is_its_formula_row_by_row() -> None:
+    random = np.random.default_rng(0)
+    asked, context = random.normal(size=(2, 6, 4)).astype(np.float32)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    found = retrieval.blended(asked, context, 0.3)
+    for row in range(6):
+        slow = 0.7 * asked[row] + 0.3 * context[row] / np.sqrt(sum(float(x) ** 2 for x in context[row]))
+        np.testing.assert_allclose(found[row], slow / np.sqrt(float(slow @ slow)), rtol=1e-5)
+
+
+def test_both_reads_words_of_the_query_and_vectors_with_the_context() -> None:
+    index = Index.of(["a gout", "o gout"], Planes(), RetrievalConfig(context=0.9))
+    towards = np.array([[0, 1]], np.float32)
+    assert index.search(["a"], k=2)["text"].to_list() == [0, 1]
+    # First by words, second by vectors, and the other the second way round: ties go to the lower row.
+    assert index.search(["a"], k=2, context=towards)["score"].n_unique() > 1
+    assert index.search(["gout a"], k=1, by="vectors", context=towards)["text"].to_list() == [1]
+
+
+def test_a_context_that_cannot_be_read_is_refused() -> None:
+    context = np.ones((1, 2), np.float32)
+    for index, by in ((Index.of(TEXTS, Planes()), "words"), (Index.of(TEXTS), "both")):
+        with pytest.raises(ContractError, match="a context is a vector"):
+            index.search(["a"], by=by, context=context)  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match=r"context is \(1, 2\); 2 queries want \(2, 2\)"):
+        Index.of(TEXTS, Planes()).search(["a", "b"], by="vectors", context=context)
