@@ -14,7 +14,8 @@ what may be learned from), `untuned` (MiniLM-L6 as it comes) and `tuned`, which 
 Settings (how much own words count, centring, penalties) and weights are chosen on the validation question;
 `tuned` takes those of `untuned`, so that the encoder alone differs. The test is scored once. `ratio` is to
 `untuned` over the same users, with the 95 % interval of a paired bootstrap over users; for new items over
-five draws, a user in several being one cluster. The ratio of `blend_text` is to the blend without.
+five draws, a user in several being one cluster. `untuned_centred_ratio` and `tfidf_ratio` are those to these
+rows; the ratio of `blend_text` is to the blend without.
 
     python -m benchmarks.text_into_recommendations --data DIR --rows films_cold_items_taught
 """
@@ -323,6 +324,9 @@ def told(name: str, question: str, data: str, kept: str, quick: bool, row: str) 
         own = np.array((tuned or values)[label + row])
         whole = against(own, np.array(values[f"{label}untuned"]), users)
         found |= {label + key: value for key, value in whole.items()}
+        for other in ("untuned_centred", "tfidf"):
+            beside = against(own, np.array(values[label + other]), users)
+            found |= {f"{label}{other}_{key}": beside[key] for key in ("ratio", "ratio_low", "ratio_high")}
     about = settings.get(TUNED.get(row, row), {"settings": {}, "valid": None})
     return found | {
         "valid": None if row in TUNED else about["valid"],
