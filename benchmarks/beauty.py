@@ -74,6 +74,7 @@ def items(data: Path) -> pl.DataFrame:
 TABLE = Table("beauty", stage, (leave_last_out.CUT,), ("hit_rate", "ndcg"), 10, ("leave_last_out",))
 SKIPPED = {
     "covisitation": "gap_days needs times, and this file has only an order",
+    "content_ease": "no texts: the key phrases of the file are no titles",
     "content_text": "no texts: the key phrases of the file are no titles",
     "content_attributes": "no attributes but categories, which content_tags reads",
     "content_vectors": "no vectors of items",

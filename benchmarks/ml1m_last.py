@@ -78,6 +78,7 @@ SKIPPED = {
     "category_popularity": "no categories: this table is of ids only",
     "graph_content": "no labels: this table is of ids only",
     "content_tags": "no labels: this table is of ids only",
+    "content_ease": "no texts: this table is of ids only",
     "content_text": "no texts: this table is of ids only",
     "content_attributes": "no attributes: this table is of ids only",
     "content_vectors": "no vectors: this table is of ids only",

@@ -58,6 +58,7 @@ GRIDS: Grids = {
     **GRADIENTS,
 }  # fmt: skip
 SKIPPED = {
+    "content_ease": "no texts: of the films this table reads the genres alone",
     "content_text": "no texts: of the films this table reads the genres alone",
     "content_attributes": "no attributes but genres, which content_tags reads",
     "content_vectors": "no vectors of films",
