@@ -174,6 +174,33 @@ def _best(
                     found = offer(columns[n], values[n], 0, found, size, place, near(row[place]))
 
 
+def _best_cells(
+    cell_starts: np.ndarray,
+    cells: np.ndarray,
+    scores: np.ndarray,
+    everybody: np.ndarray,
+    starts: np.ndarray,
+    barred: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+) -> None:
+    """Write what `_best` does, of the rows of a CSR matrix; cells of 0 are left out, too."""
+    size, bits = columns.shape[1], scores.view(np.int32)
+    closed = everybody.copy()
+    for n in range(len(columns)):
+        for item in barred[starts[n] : starts[n + 1]]:
+            closed[item] = True
+        found = 0
+        for p in range(cell_starts[n], cell_starts[n + 1]):
+            finite = np.int32(bits[p] & MAGNITUDE) < ENDLESS
+            if finite and scores[p] != 0.0 and not closed[cells[p]]:
+                value = near(bits[p])
+                if found < size or value >= values[n, 0]:
+                    found = offer(columns[n], values[n], 0, found, size, cells[p], value)
+        for item in barred[starts[n] : starts[n + 1]]:
+            closed[item] = everybody[item]
+
+
 dot = machine_code(_dot, reorder=True)
 pick = machine_code(_pick)
 whole_products = machine_code(_whole_products)
@@ -181,3 +208,4 @@ near = machine_code(_near)
 ordered = machine_code(_ordered)
 disordered = machine_code(_disordered)
 best = machine_code(_best)
+best_cells = machine_code(_best_cells)

@@ -5,10 +5,11 @@ descending, row ascending). Before sorting, scores are rounded to 16 bits of man
 the last bits of a matrix product depend on the shape of the batch, and a list must not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 _DROPPED_BITS = 7  # of float32's 23
 STEP = np.int32(1 << _DROPPED_BITS)  # of the bits of a rounded score
@@ -83,9 +84,24 @@ def top_k_of_many(scores: np.ndarray, k: int, barred: Barred) -> Ranked:
     """Return what `top_k` does where `barred` is not allowed, by one compiled pass."""
     from recsys.list_kernels import best
 
-    rows = np.full((len(scores), k), -1, np.int32)
-    near = np.full((len(scores), k), np.nan, np.float32)
-    best(np.ascontiguousarray(scores, np.float32), barred.everybody, barred.offsets, barred.rows, rows, near)
+    given = (np.ascontiguousarray(scores, np.float32),)
+    return _picked(best, given, len(scores), k, barred)
+
+
+def top_k_of_cells(scores: csr_matrix, k: int, barred: Barred) -> Ranked:
+    """Return what `top_k_of_many` does of sparse scores; of a cell of 0, or none, nothing is known."""
+    from recsys.list_kernels import best_cells
+
+    given = (scores.indptr, scores.indices, scores.data.astype(np.float32, copy=False))
+    return _picked(best_cells, given, scores.shape[0], k, barred)
+
+
+def _picked(
+    pick: Callable[..., None], given: tuple[np.ndarray, ...], n: int, k: int, barred: Barred
+) -> Ranked:
+    """Sort the cells that a kernel picks for each of n queries."""
+    rows, near = np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32)
+    pick(*given, barred.everybody, barred.offsets, barred.rows, rows, near)
     order = np.lexsort((rows, -near), axis=1)
     return Ranked(np.take_along_axis(rows, order, axis=1), np.take_along_axis(near, order, axis=1))
 

@@ -20,10 +20,11 @@ from scipy.sparse import csr_matrix, issparse
 from profiles.schema import ContractError
 from recsys.dataset import Catalogue, Dataset, Queries, Repeats, Vocabulary
 from recsys.products import Table
-from recsys.ranking import Ranked, top_k, top_k_of_many
+from recsys.ranking import Ranked, top_k, top_k_of_cells, top_k_of_many
 from recsys.schema import RECOMMENDATIONS
 
 BLOCK = 32
+BARRED = 16 * BLOCK  # queries for which what may not be listed is collected at a time
 DENSE_ITEMS = 4096  # item vectors widened at once, so that they stay near the processor
 
 
@@ -60,8 +61,8 @@ class Recommender(ABC):
     """Scores queries.
 
     Subclasses give `config_class`, `cost`, `state`, `_fit` and `_score`, or instead of the last
-    `products` and `_users`; nothing else is virtual but `needs`, `influence` and `_update`. Arrays of the
-    state are replaced, never changed in place.
+    `products` and `_users`, or `linear` and perhaps `_past`; nothing else is virtual but `needs`, `influence`
+    and `_update`. Arrays of the state are replaced, never changed in place.
     """
 
     config_class: ClassVar[type[RecommenderConfig]]
@@ -73,6 +74,8 @@ class Recommender(ABC):
     reads_text: ClassVar[bool] = False  # True: the query's own words move the list
     untuned: ClassVar[str] = ""  # why nothing of the configuration is searched, where nothing is `Tuned`
     products: ClassVar[str] = ""  # the state (items, d) whose products with `_users` are the scores
+
+    linear: ClassVar[str] = ""  # the state (items, items), dense or sparse, by which `_past` gives the scores
 
     config: RecommenderConfig
     items: Vocabulary
@@ -87,6 +90,8 @@ class Recommender(ABC):
 
     def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
         """Return (queries, items) float32, higher is better; NaN where it cannot say."""
+        if self.linear:
+            return linear_scores(self._past(queries), getattr(self, self.linear), items)
         table: np.ndarray = getattr(self, self.products)
         return dense_scores(self._users(queries), table if items is None else table[items])
 
@@ -94,12 +99,18 @@ class Recommender(ABC):
         """Return the vectors of queries, (n, d); NaN rows where it cannot say."""
         raise TypeError(f"{type(self).__name__} has neither _score nor _users")
 
+    def _past(self, queries: Queries) -> csr_matrix:
+        """Return what each item of a history counts, (n, items)."""
+        return queries.matrix(self.config.repeats)
+
     def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """Say how much each past item adds to the scores of `items`, for one query.
 
         Returns the distinct history rows (h,) and the parts (h, items), or None where the method has
         no such decomposition.
         """
+        if self.linear:
+            return linear_influence(self._past(query), getattr(self, self.linear), items)
         return None
 
     @final
@@ -182,11 +193,17 @@ class Recommender(ABC):
         if k < 1:
             raise ContractError(f"k is the length of a list, so at least 1, not {k}")
         if not self.products:
-            few = len(queries) <= BLOCK
-            parts = []
-            for _, block in queries.blocks(BLOCK):
-                scores, barred = self._score(block, None), catalogue.barred(block, exclude_seen, excluded)
-                parts.append(top_k(scores, k, barred.allowed) if few else top_k_of_many(scores, k, barred))
+            few, parts = len(queries) <= BLOCK, []
+            for _, many in queries.blocks(BARRED):
+                barred = catalogue.barred(many, exclude_seen, excluded)
+                for place, block in many.blocks(BLOCK):
+                    own = barred.part(place.start, place.stop)
+                    if few:
+                        parts.append(top_k(self._score(block, None), k, own.allowed))
+                    elif self.linear and issparse(weights := getattr(self, self.linear)):
+                        parts.append(top_k_of_cells((self._past(block) @ weights).tocsr(), k, own))
+                    else:
+                        parts.append(top_k_of_many(self._score(block, None), k, own))
             return Ranked.joined(parts, k)
         table = self._table()
         asked = (

@@ -14,8 +14,6 @@ from recsys.recommender import (
     NotApplicableError,
     Recommender,
     RecommenderConfig,
-    linear_influence,
-    linear_scores,
 )
 from recsys.space import Tuned
 
@@ -53,6 +51,7 @@ class Covisitation(Recommender):
     cost = "counting"
     config: CovisitationConfig
     state = ("weights",)
+    linear = "weights"
     weights: csr_matrix  # (items, items) float32: row j holds what j in a history adds to i
 
     def _fit(self, train: Dataset) -> None:
@@ -79,16 +78,10 @@ class Covisitation(Recommender):
         one = identity(items, format="csr")  # times it, so that the cells are those of a product
         self.weights = strongest(one, together.tocsr(), config.neighbours, counts**0.5, counts**0.5)
 
-    def _query(self, queries: Queries) -> csr_matrix:
+    def _past(self, queries: Queries) -> csr_matrix:
         done = sequences(queries.histories, queries.items, self.config.repeats)
         back = done.offsets[done.rows + 1] - 1 - np.arange(len(done.items))
         # Not below the smallest normal float32: a cell of 0 would be no history.
         fading = np.maximum(self.config.recency**back, np.finfo(np.float32).tiny)
         weights = (done.weights * fading).astype(np.float32)
         return csr_matrix((weights, (done.rows, done.items)), (len(queries), queries.items))
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(self._query(queries), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(self._query(query), self.weights, items)

@@ -8,9 +8,9 @@ from scipy.linalg.lapack import dposv
 from scipy.sparse import csr_matrix, diags
 
 from profiles.threads import single_blas
-from recsys.dataset import Dataset, Queries
+from recsys.dataset import Dataset
 from recsys.dense import regression
-from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.regression import assembled, blocks
 from recsys.space import Tuned
 
@@ -45,6 +45,7 @@ class EASE(Recommender):
     cost = "dense"
     config: EASEConfig
     state = ("weights",)
+    linear = "weights"
     weights: np.ndarray | csr_matrix  # (items, items) float32, zero diagonal
 
     def _fit(self, train: Dataset) -> None:
@@ -72,9 +73,3 @@ class EASE(Recommender):
                         )
                 parts.append((block.chosen, solved))
         return assembled(parts, x.shape[1])
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(queries.matrix(self.config.repeats), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(query.matrix(self.config.repeats), self.weights, items)

@@ -7,8 +7,8 @@ from numpy.polynomial import chebyshev
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix, diags, vstack
 
-from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.dataset import Dataset
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.space import Tuned
 from recsys.spectrum import largest
 
@@ -52,6 +52,7 @@ class GraphFilter(Recommender):
     cost = "factors"
     config: GraphFilterConfig
     state = ("weights",)
+    linear = "weights"
     weights: csr_matrix  # (items, items) float32: row j holds what j in a history adds to i
 
     def _fit(self, train: Dataset) -> None:
@@ -100,12 +101,6 @@ class GraphFilter(Recommender):
             offset = float(self.response(np.zeros(1))[0])
         gains = self.response(values) + self.config.low_pass - slope * values - offset
         return gains.astype(np.float32), np.float32(slope)
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(queries.matrix(self.config.repeats), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(query.matrix(self.config.repeats), self.weights, items)
 
 
 def _strongest(block: np.ndarray, start: int, keep: int) -> csr_matrix:

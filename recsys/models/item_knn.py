@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, diags
 from recsys.dataset import Dataset, Queries
 from recsys.decay import FadingConfig, decayed, refuse_timeless
 from recsys.neighbours import strongest
-from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.space import Tuned
 
 
@@ -55,6 +55,7 @@ class ItemKNN(Recommender):
     cost = "sparse"
     config: ItemKNNConfig
     state = ("similarities",)
+    linear = "similarities"
     similarities: csr_matrix  # (items, items) float32: row j holds s_ji
 
     def _fit(self, train: Dataset) -> None:
@@ -84,9 +85,3 @@ class ItemKNN(Recommender):
 
     def _past(self, queries: Queries) -> csr_matrix:
         return decayed(queries, self.config.repeats, self.config.half_life_days)
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(self._past(queries), self.similarities, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(self._past(query), self.similarities, items)

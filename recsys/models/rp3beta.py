@@ -6,9 +6,9 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix, diags
 
-from recsys.dataset import Dataset, Queries
+from recsys.dataset import Dataset
 from recsys.neighbours import strongest
-from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.space import Tuned
 
 
@@ -38,6 +38,7 @@ class RP3Beta(Recommender):
     cost = "sparse"
     config: RP3BetaConfig
     state = ("weights",)
+    linear = "weights"
     weights: csr_matrix  # (items, items) float32: row j holds w_ji
 
     def _fit(self, train: Dataset) -> None:
@@ -50,9 +51,3 @@ class RP3Beta(Recommender):
         self.weights = strongest(
             there, back, self.config.neighbours, right=np.where(items > 0, items, 1) ** self.config.beta
         )
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(queries.matrix(self.config.repeats), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(query.matrix(self.config.repeats), self.weights, items)

@@ -13,8 +13,6 @@ from recsys.recommender import (
     NotApplicableError,
     Recommender,
     RecommenderConfig,
-    linear_influence,
-    linear_scores,
 )
 from recsys.space import Tuned
 
@@ -53,6 +51,7 @@ class SequentialEASE(Recommender):
     needs = "order"
     config: SequentialEASEConfig
     state = ("weights",)
+    linear = "weights"
     weights: np.ndarray  # (items, items) float32: row j holds what j in the past adds to i
 
     def _fit(self, train: Dataset) -> None:
@@ -62,7 +61,7 @@ class SequentialEASE(Recommender):
                 f"sequential EASE inverts items²; {items:,} items are above {DENSE_ITEMS:,}"
             )
         done = sequences(train.histories, items, self.config.repeats)
-        past, coming = self._past(done, items), self._coming(done, items)
+        past, coming = self._behind(done, items), self._coming(done, items)
         gram = (past.T @ past).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.config.l2
         target = (past.T @ coming).toarray().astype(np.float64)
@@ -70,7 +69,7 @@ class SequentialEASE(Recommender):
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.weights[:, np.asarray(coming.getnnz(axis=0)) == 0] = np.nan
 
-    def _past(self, done: Histories, items: int) -> csr_matrix:
+    def _behind(self, done: Histories, items: int) -> csr_matrix:
         """Return S: at each place, that place's item and those before it."""
         return _shifted(done, items, -1, range(self.config.window), self.config.decay, done.weights)
 
@@ -80,19 +79,13 @@ class SequentialEASE(Recommender):
         leads = range(1, self.config.horizon + 1)
         return _shifted(done, items, 1, leads, self.config.decay, ones)
 
-    def _query(self, queries: Queries) -> csr_matrix:
+    def _past(self, queries: Queries) -> csr_matrix:
         """Return s of each history's end, (n, items)."""
         done = sequences(queries.histories, queries.items, self.config.repeats)
         back = done.offsets[done.rows + 1] - 1 - np.arange(len(done.items))
         weights = done.weights * (self.config.decay**back).astype(np.float32)
         near = back < self.config.window
         return csr_matrix((weights[near], (done.rows[near], done.items[near])), (len(queries), queries.items))
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(self._query(queries), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(self._query(query), self.weights, items)
 
 
 def _shifted(

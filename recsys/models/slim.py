@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.sparse import csr_matrix
 
-from recsys.dataset import Dataset, Queries
-from recsys.recommender import Recommender, RecommenderConfig, linear_influence, linear_scores
+from recsys.dataset import Dataset
+from recsys.recommender import Recommender, RecommenderConfig
 from recsys.regression import assembled, blocks
 from recsys.space import Tuned
 
@@ -41,6 +40,7 @@ class SLIM(Recommender):
     cost = "sparse"
     config: SLIMConfig
     state = ("weights",)
+    linear = "weights"
     weights: csr_matrix  # (items, items) float32, row j holds w_ji
 
     def _fit(self, train: Dataset) -> None:
@@ -52,9 +52,3 @@ class SLIM(Recommender):
             for b in blocks(x, config.neighbours)
         ]
         self.weights = assembled(parts, x.shape[1])
-
-    def _score(self, queries: Queries, items: np.ndarray | None) -> np.ndarray:
-        return linear_scores(queries.matrix(self.config.repeats), self.weights, items)
-
-    def influence(self, query: Queries, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return linear_influence(query.matrix(self.config.repeats), self.weights, items)

@@ -1,12 +1,15 @@
 """Exact top-k: rounding, ties, masks, against a full sort."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_matrix
 
-from recsys.ranking import Barred, rounded, top_k, top_k_of_many
+from recsys.ranking import Barred, rounded, top_k, top_k_of_cells, top_k_of_many
 
 NORMAL = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
@@ -108,6 +111,25 @@ def test_one_pass_over_many_is_a_full_sort(seed, k):
     before = scores.copy()
     found, wanted = top_k_of_many(scores, k, barred), top_k(scores, k, barred.allowed)
     assert np.array_equal(scores, before, equal_nan=True)
+    assert np.array_equal(found.rows, wanted.rows)
+    assert np.array_equal(found.scores, wanted.scores, equal_nan=True)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_sparse_scores_are_listed_as_dense_ones(seed, k):
+    random = np.random.default_rng(seed)
+    dense = random.normal(size=(9, 50)).astype(np.float32).round(1)
+    dense[random.random(dense.shape) < 0.5] = 0
+    dense[2], dense[3, 5], dense[3, 6] = 0, np.inf, np.nan
+    cells = csr_matrix(dense)
+    order = np.concatenate([random.permutation(np.arange(*at)) for at in itertools.pairwise(cells.indptr)])
+    loose = csr_matrix((cells.data[order], cells.indices[order], cells.indptr), dense.shape)
+    loose.data[0] = 0.0  # a cell may hold nothing
+    barred = Barred(random.random(50) < 0.1, np.arange(10) * 4, random.integers(0, 50, 36).astype(np.int32))
+    scores = loose.toarray()
+    scores[scores == 0] = np.nan
+    found, wanted = top_k_of_cells(loose, k, barred), top_k(scores, k, barred.allowed)
     assert np.array_equal(found.rows, wanted.rows)
     assert np.array_equal(found.scores, wanted.scores, equal_nan=True)
 
