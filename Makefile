@@ -23,7 +23,7 @@ test: lint
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 bench: .venv/installed
-	for name in log profiles ingest lookup ml1m_last ml1m_time beauty update speed evaluation; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	for name in log profiles ingest lookup ml1m_last ml1m_time beauty update speed evaluation off_policy; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 # Hours: 10,000 kills of ingesting processes, a million sends of a retry storm.
 reliability: .venv/installed
