@@ -24,7 +24,6 @@ from recsys.ranking import Ranked, top_k, top_k_of_cells, top_k_of_many
 from recsys.schema import RECOMMENDATIONS
 
 BLOCK = 32
-BARRED = 16 * BLOCK  # queries for which what may not be listed is collected at a time
 DENSE_ITEMS = 4096  # item vectors widened at once, so that they stay near the processor
 
 
@@ -194,16 +193,14 @@ class Recommender(ABC):
             raise ContractError(f"k is the length of a list, so at least 1, not {k}")
         if not self.products:
             few, parts = len(queries) <= BLOCK, []
-            for _, many in queries.blocks(BARRED):
-                barred = catalogue.barred(many, exclude_seen, excluded)
-                for place, block in many.blocks(BLOCK):
-                    own = barred.part(place.start, place.stop)
-                    if few:
-                        parts.append(top_k(self._score(block, None), k, own.allowed))
-                    elif self.linear and issparse(weights := getattr(self, self.linear)):
-                        parts.append(top_k_of_cells((self._past(block) @ weights).tocsr(), k, own))
-                    else:
-                        parts.append(top_k_of_many(self._score(block, None), k, own))
+            for _, block in queries.blocks(BLOCK):
+                barred = catalogue.barred(block, exclude_seen, excluded)
+                if few:
+                    parts.append(top_k(self._score(block, None), k, barred.allowed))
+                elif self.linear and issparse(weights := getattr(self, self.linear)):
+                    parts.append(top_k_of_cells((self._past(block) @ weights).tocsr(), k, barred))
+                else:
+                    parts.append(top_k_of_many(self._score(block, None), k, barred))
             return Ranked.joined(parts, k)
         table = self._table()
         asked = (
