@@ -23,11 +23,9 @@ rows; the ratio of `blend_text` is to the blend without.
 import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,15 +36,10 @@ import polars as pl
 from benchmarks import text_worlds
 from benchmarks.process import ROOT, Figures, Task
 from benchmarks.report import Benchmark, Plan, Row
+from benchmarks.text_readers import LEARNED, LOOKED_AT, MOST, PAIRS, WORDS, Readers
 from benchmarks.text_worlds import Part
 from benchmarks.trials import meaning
-from nlp.embed import EmbeddingCache, embed
-from nlp.extras import need
-from nlp.finetune import FinetuneConfig, finetune
-from nlp.pairs import Kind, of_snapshot
 from profiles import manifest
-from profiles.log_frames import said
-from recsys import watch
 from recsys.dataset import Dataset, Queries
 from recsys.metrics import Context, measure
 from recsys.models import RECOMMENDERS
@@ -54,10 +47,8 @@ from recsys.ranking import Ranked
 from recsys.recommender import Recommender, as_frame
 from recsys.significance import by_cluster, draws, interval, paired
 from serving.blend import fit_weights, fuse
-from serving.settings import TextConfig
-from serving.words import Words
 
-K, DEPTH, SEEDS, WORDS, ROUNDS, RESAMPLES = 10, 200, 5, 8192, 40, 2000
+K, DEPTH, SEEDS, ROUNDS, RESAMPLES = 10, 200, 5, 40, 2000
 ASKED = {
     "instruments": ("warm", "cold_users"),
     "films": ("warm", "cold_items"),
@@ -91,20 +82,19 @@ SILENT: dict[str, dict[str, Config]] = {  # the members that read no words
         "ease": {"l2": 10_000.0},
     },
 }
-PAIRS: dict[str, dict[Kind, timedelta]] = {
-    "instruments": {"reviewed": timedelta(days=3650)},
-    "films": {"co_chosen": timedelta(days=30)},
-    "shop": {"queries": timedelta(minutes=30), "written": timedelta(days=30), "co_chosen": timedelta(days=2)},
-}
-MOST = {"instruments": 2560, "films": 1600, "shop": 1600}  # pairs learned from, drawn
-LOOKED_AT = {"instruments": 2000, "films": 400, "shop": 2000}  # users whose pairs these are drawn from
-LEARNED = FinetuneConfig(epochs=1, max_tokens=64, learning_rate=5e-5, validation_share=0.0)
 FORMAT = 1  # raise it when what is kept between processes changes otherwise than by the settings above
 MADE_BY = (
     "benchmarks/text_worlds.py", "recsys/models/content_text.py", "recsys/models/content_ease.py",
     "nlp/reviews.py", "nlp/pairs.py",
 )  # fmt: skip
-READ = ("nlp", "recsys", "serving/words.py", "serving/blend.py", "benchmarks/text_worlds.py")
+READ = (
+    "nlp",
+    "recsys",
+    "serving/words.py",
+    "serving/blend.py",
+    "benchmarks/text_worlds.py",
+    "benchmarks/text_readers.py",
+)
 VALIDATED = {"selection": "validated"}
 FIGURES = ("ndcg@10", "low", "high", "ratio", "ratio_low", "ratio_high", "users")
 
@@ -133,6 +123,11 @@ class Bench:
         """Where encoders and vectors are kept."""
         return Path(self.kept) / f"text-into-recommendations{'-quick' * self.quick}"
 
+    @property
+    def readers(self) -> Readers:
+        """What reads this log's texts."""
+        return Readers(self.name, self.root, self.quick)
+
     def has(self, what: str) -> bool:
         """Whether it was found before, by the same settings and code."""
         return self._place(what).exists()
@@ -159,79 +154,11 @@ def _part(bench: Bench, validation: bool, seed: int) -> Part:
     return text_worlds.part(world, bench.name, bench.question, validation, seed)
 
 
-class Tfidf:
-    """(1 + log tf) idf of the WORDS most common words of the texts it is made of."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        vectorizer = need("sklearn.feature_extraction.text", "text").TfidfVectorizer
-        words = vectorizer(sublinear_tf=True, min_df=2, stop_words="english", max_features=WORDS)
-        self._words = words.fit(texts)
-        self.dimension = len(words.vocabulary_)
-        self.name = f"tfidf-{manifest.content_key(sorted(words.vocabulary_))}"
-
-    def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Return (texts, dimension) float32 of length one or zero."""
-        found: np.ndarray = self._words.transform(texts).toarray().astype(np.float32)
-        return found
-
-
-class Nothing(EmbeddingCache):
-    """A cache that keeps nothing: rare words are quickly counted, and their vectors are long."""
-
-    def __init__(self) -> None: ...
-
-    def get(self, hashes: Any, encoder: str) -> dict[str, np.ndarray]:
-        """Know none."""
-        return {}
-
-    def put(self, hashes: Sequence[str], encoder: str, vectors: np.ndarray) -> None:
-        """Forget them."""
-
-
 def tune(name: str, question: str, data: str, kept: str, quick: bool, seed: int) -> Figures:
     """Fine-tune on what one test may learn from, or recall it."""
     bench, begun = Bench(name, question, data, kept, quick), time.process_time()
-    tuned(bench, bench.part(False, seed))
+    bench.readers.tuned(bench.part(False, seed))
     return {"process_s": time.process_time() - begun}
-
-
-def tuned(bench: Bench, part: Part) -> Path:
-    """Return the folder of the encoder that learned from a part's pairs."""
-    pairs, chosen = of_snapshot(part.of_some(LOOKED_AT[bench.name]), PAIRS[bench.name], 1)  # type: ignore[arg-type]
-    most = 64 if bench.quick else MOST[bench.name]
-    drawn = pairs.sample(min(most, len(pairs)), seed=0, shuffle=True)
-    texts = chosen.select("user_id", "text")
-    with watch.watching(_tell, bench.root / "checkpoints"):
-        return finetune(drawn, pairs.clear(), LEARNED, bench.root / "encoders", texts).folder
-
-
-def _tell(at: watch.Progress) -> None:
-    if at.step % 10 == 0:
-        print(f"step {at.step} of {at.steps}: loss {at.loss:.4f}", file=sys.stderr, flush=True)
-
-
-def words(bench: Bench, part: Part, reader: str) -> Words:
-    """Return what reads a part's texts."""
-    model = str(tuned(bench, part)) if reader == "tuned" else None
-    found = Words(TextConfig(model=model, half_life_days=3650.0), bench.root / "vectors.db")
-    if reader == "tfidf":
-        found.encoder = Tfidf(part.frame("texts")["text"].to_list())
-        found.cache = Nothing()
-    return found
-
-
-def read(bench: Bench, part: Part, reader: str) -> tuple[Dataset, Queries]:
-    """Return what is learned from and what is asked, with the vectors of their texts."""
-    by, split = words(bench, part, reader), part.split
-    texts = said(part.described)
-    vectors = np.full((len(part.catalogue.items), by.encoder.dimension), np.nan, np.float32)
-    made = embed(texts["text"].to_list(), by.encoder, by.cache)
-    vectors[part.catalogue.items.rows(texts["id"])] = np.where(made.any(axis=1, keepdims=True), made, np.nan)
-    items: np.ndarray | None = vectors
-    if bench.name == "instruments":
-        items = by.items(part.catalogue.items.ids, vectors, part.reviews, split.as_of)
-    own = by.users(part.queries.ids, part.own, split.at)
-    return Dataset.of(split.train, part.catalogue, split.as_of, items), replace(part.queries, vectors=own)
 
 
 def fitted(data: Dataset, kind: str, config: Config) -> Recommender:
@@ -268,7 +195,7 @@ def choose(name: str, question: str, data: str, kept: str, quick: bool) -> Figur
         return {}
     part = bench.part(validation=True)
     for reader in dict.fromkeys(reader for reader, _, _ in CONTENT.values()):
-        known, asked = read(bench, part, reader)
+        known, asked = bench.readers.read(part, reader)
         both = asked.vectors is not None and len(asked.histories.items) > 0
         for row, (by, kind, grid) in CONTENT.items():
             if by == reader:
@@ -301,7 +228,7 @@ def content(name: str, question: str, data: str, kept: str, quick: bool, tune: b
         part = bench.part(validation=False, seed=seed)
         users += sorted(part.queries.ids)
         for reader in dict.fromkeys(reader for reader, _, _ in rows.values()):
-            known, asked = read(bench, part, reader)
+            known, asked = bench.readers.read(part, reader)
             for row, (by, kind, config) in rows.items():
                 if by == reader:
                     model = fitted(known, kind, config)
@@ -375,7 +302,9 @@ def _members(
     bench: Bench, members: Mapping[str, tuple[str, str, Config]], validation: bool
 ) -> dict[str, Ranked]:
     part = bench.part(validation)
-    known = {reader: read(bench, part, reader) for reader in {reader for reader, _, _ in members.values()}}
+    known = {
+        reader: bench.readers.read(part, reader) for reader in {reader for reader, _, _ in members.values()}
+    }
     return {
         source: ranked(bench, part, fitted(known[reader][0], kind, config), known[reader][1], DEPTH, True)
         for source, (reader, kind, config) in members.items()

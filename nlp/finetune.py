@@ -183,7 +183,7 @@ def _tune(
             Reader(network, tokenize(tokenizer, c.texts, limit), tokenizer.pad_token_id, config.chunk_tokens)
             for c in (learned, held)
         )
-        judge = partial(judged, validation, held) if len(held.left) else None
+        judge: Callable[[], float] | None = partial(judged, validation, held) if len(held.left) else None
         with phase("validate"):
             before = judge and judge()
         if config.mlm_epochs:
@@ -205,19 +205,33 @@ def _tune(
         layerwise.merge_lora(network)
         with phase("validate"):
             after = judge and judge()
-    about: dict[str, Any] = {
-        "producer": "finetune",
+    about = account("finetune", base, config, learned, held, before, after, trained)
+    about["metric"] = METRICS[objective]
+    with manifest.building(place, about) as folder:
+        network.save(folder, tokenizer)
+
+
+def account(
+    producer: str,
+    base: Path,
+    config: TrainingConfig,
+    learned: Coded,
+    held: Coded,
+    before: float | None,
+    after: float | None,
+    trained: training.Trained,
+) -> dict[str, Any]:
+    """Return what the manifest of a model that learned from pairs says."""
+    return {
+        "producer": producer,
         "base": base.name,
         "settings": config.model_dump(mode="json", exclude={"model"}),
         "pairs": {"learned": len(learned.left), "validated": len(held.left)},
-        "metric": METRICS[objective],
         "before": before,
         "after": after,
         "losses": trained.losses,
         "best_epoch": trained.best_epoch,
     }
-    with manifest.building(place, about) as folder:
-        network.save(folder, tokenizer)
 
 
 def _passes(config: FinetuneConfig, epochs: int) -> FinetuneConfig:

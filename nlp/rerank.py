@@ -19,7 +19,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from nlp import layerwise
 from nlp.coding import Coded, coded
 from nlp.encoder import EncoderConfig, bfloat16_is_fast, locate
-from nlp.finetune import Phase
+from nlp.finetune import Phase, account
 from nlp.folder import digest, facts
 from nlp.retrieval import Index
 from nlp.training_config import BertDefaults
@@ -210,15 +210,6 @@ def _train(
             trained = training.train(task, config)
         with phase("validate"):
             after = judge and judge()
-    about: dict[str, Any] = {
-        "producer": PRODUCER,
-        "base": base.name,
-        "settings": config.model_dump(mode="json", exclude={"model"}),
-        "pairs": {"learned": len(learned.left), "validated": len(held.left)},
-        "before": before,
-        "after": after,
-        "losses": trained.losses,
-        "best_epoch": trained.best_epoch,
-    }
+    about = account(PRODUCER, base, config, learned, held, before, after, trained)
     with manifest.building(place, about) as folder:
         network.save(folder, tokenizer)

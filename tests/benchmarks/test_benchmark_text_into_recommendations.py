@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from benchmarks import text_into_recommendations as benchmark
-from benchmarks import text_worlds
+from benchmarks import text_readers, text_worlds
 from benchmarks.text_worlds import Part, outside
+from nlp.pairs import of_snapshot
 from recsys.models import RECOMMENDERS
 
 BOTH = pytest.mark.parametrize("validation", [True, False])
@@ -99,7 +100,7 @@ def test_pairs_are_of_what_may_be_learned_from(shop):
     some = part.of_some(20)
     assert some.split.train["user_id"].n_unique() == 20
     assert ids(some.events) <= ids(some.split.train)
-    pairs, _ = benchmark.of_snapshot(some, benchmark.PAIRS["shop"], 1)
+    pairs, _ = of_snapshot(some, text_readers.PAIRS["shop"], 1)
     held = part.described.filter(pl.col("item_id").is_in(outside(shop, part.split.train).implode()))
     titles = held["title"].to_list()
     assert len(pairs) > 20
@@ -118,7 +119,7 @@ def test_a_ratio_is_of_means_and_its_interval_of_whole_users():
 
 
 def test_words_read_by_rarity_are_vectors_too():
-    reader = benchmark.Tfidf(["red apple pie", "red boat", "apple boat", "zebra"])
+    reader = text_readers.Tfidf(["red apple pie", "red boat", "apple boat", "zebra"])
     found = reader.encode(["an apple", "nothing known", "red red boat"])
     assert found.shape == (3, reader.dimension) == (3, 3)  # zebra and pie are in one text alone
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 0, 1], atol=1e-6)

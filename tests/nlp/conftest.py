@@ -67,3 +67,14 @@ def cache(tmp_path: Path) -> EmbeddingCache:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "derived"
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, store_of: Callable[..., SQLiteStore]) -> SQLiteStore:
+    """The WRITTEN and ITEMS_SAY of the module."""
+    return store_of(request.module.WRITTEN, request.module.ITEMS_SAY)
+
+
+@pytest.fixture
+def snapshot(store: SQLiteStore, snapshot_of: Callable[..., Snapshot]) -> Snapshot:
+    return snapshot_of(store)

@@ -53,16 +53,6 @@ WRITTEN = [  # user, days, text
 ]
 
 
-@pytest.fixture
-def store(store_of: Callable[..., SQLiteStore]) -> SQLiteStore:
-    return store_of(WRITTEN, ITEMS_SAY)
-
-
-@pytest.fixture
-def snapshot(store: SQLiteStore, snapshot_of: Callable[..., Snapshot]) -> Snapshot:
-    return snapshot_of(store)
-
-
 def vectors(folder: Path, kind: str, column: str = "text_vector") -> dict[str, list[float]]:
     frame = pl.read_parquet(folder / f"{kind}_profiles.parquet")
     names = ["text_vector", "taste_vector"] if kind == "user" else ["text_vector"]

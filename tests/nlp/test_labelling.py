@@ -46,16 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(store_of: Callable[..., SQLiteStore]) -> SQLiteStore:
-    return store_of(WRITTEN, ITEMS_SAY)
-
-
-@pytest.fixture
-def snapshot(store: SQLiteStore, snapshot_of: Callable[..., Snapshot]) -> Snapshot:
-    return snapshot_of(store)
-
-
-@pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every text that a classifier was asked of."""
     texts: list[str] = []
