@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from obp.ope import (
+    DoublyRobust,
     SelfNormalizedInverseProbabilityWeighting,
     SlateIndependentIPS,
     SlateRewardInteractionIPS,
@@ -36,7 +37,17 @@ def estimates(log: str) -> dict[str, Any]:
                 pscore=arrays["propensity"][:, k],
                 action_dist=target[:, k, :, None],
             )
-            for k in range(action.shape[1])
+            for k in range(places)
+        ),
+        "dr": sum(
+            DoublyRobust().estimate_policy_value(
+                reward=reward[:, k],
+                action=action[:, k],
+                pscore=arrays["propensity"][:, k],
+                action_dist=target[:, k, :, None],
+                estimated_rewards_by_reg_model=arrays["expected"][:, k, :, None],
+            )
+            for k in range(places)
         ),
         "cascade": SlateRewardInteractionIPS(len_list=places).estimate_policy_value(
             **of, pscore_cascade=chances.ravel(), evaluation_policy_pscore_cascade=told.ravel()
