@@ -101,7 +101,7 @@ def run(task: Task, limits: Limits) -> Figures:
 def child() -> None:
     """Do what `run` asked for: called in the fresh process, with the task and the file for its answer."""
     module, function, parameters = json.loads(sys.argv[1])
-    memory.one_heap()  # as the command line does, before anything begins threads
+    memory.hoard()  # as the command line does, before anything begins threads
     figures: Figures
     try:
         figures = getattr(importlib.import_module(module), function)(**parameters)

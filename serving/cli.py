@@ -95,7 +95,7 @@ def _run(
 ) -> None:
     from profiles import memory
 
-    memory.one_heap()  # before what is imported next begins threads
+    memory.hoard()
     from serving.pipeline import Pipeline
     from serving.progress import Progress
 

@@ -7,7 +7,7 @@ the live value is the batch's value by construction. The columns stand in explic
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -91,26 +91,47 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True)
 class Lists:
-    """One list a row: row r holds values[offsets[r]:offsets[r + 1]], with shares as {value, share}."""
+    """One list a row: row r holds values[offsets[r]:offsets[r + 1]], with shares as {value, share}.
+
+    With `names`, values are places of strings among these.
+    """
 
     offsets: np.ndarray
     values: pl.Series
     shares: np.ndarray | None = None
+    names: pl.Series | None = None
+
+    @classmethod
+    def of(cls, column: pl.Series, names: pl.Series) -> "Lists":
+        """Return what `series` made a column of, its nulls empty."""
+        values, shares = column.explode(empty_as_null=False, keep_nulls=False), None
+        if isinstance(values.dtype, pl.Struct):
+            values, shares = values.struct.field("value"), values.struct.field("share").to_numpy()
+        lengths = column.list.len().fill_null(0).to_numpy()
+        return cls(np.append(0, np.cumsum(lengths, dtype=np.int64)), values, shares, names)
+
+    @property
+    def named(self) -> "Lists":
+        """The same without `names`."""
+        return (
+            self if self.names is None else replace(self, values=self.names.gather(self.values), names=None)
+        )
 
     def series(self) -> pl.Series:
         """Return the rows as a Polars list column."""
         values = self.values
         if self.shares is not None:
-            values = pl.DataFrame({"value": values.cast(pl.String), "share": self.shares}).to_struct()
+            values = pl.DataFrame({"value": values, "share": self.shares}).to_struct()
         offsets = pa.array(self.offsets.astype(np.int64))
         whole = values.to_arrow(compat_level=pl.CompatLevel.newest())  # strings stay where they are
         return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(offsets, whole)))
 
     def only(self) -> list[Any]:
         """Return the one row there is."""
+        values = self.named.values.to_list()
         if self.shares is None:
-            return self.values.to_list()
-        pairs = zip(self.values.to_list(), self.shares.tolist(), strict=True)
+            return values
+        pairs = zip(values, self.shares.tolist(), strict=True)
         return [{"value": value, "share": share} for value, share in pairs]
 
 
@@ -139,13 +160,22 @@ class Feature(Generic[Seen]):
         value = float(value) if self.dtype == pl.Float64 else value
         return self.fill if value != value else value
 
-    def column(self, name: str, seen: Seen) -> pl.Series:
-        """Compute the column; NaN becomes null."""
+    def column(self, name: str, seen: Seen, names: dict[str, pl.Series] | None = None) -> pl.Series:
+        """Compute the column; NaN becomes null.
+
+        With `names` a list of strings that has codes stays one of codes, a quarter of the bytes; what they
+        stand for is left there by the column's name. `Lists.of` takes it up.
+        """
         found = self.of(seen)
         if isinstance(found, np.ndarray):
             column = pl.Series(name, pa.array(found, from_pandas=True))  # the array itself, not a copy
+        elif isinstance(found, Lists):
+            if names is not None and found.names is not None:
+                names[name] = found.names
+                return found.series().alias(name)
+            column = found.named.series().alias(name)
         else:
-            column = (found.series() if isinstance(found, Lists) else found).alias(name)
+            column = found.alias(name)
         return column if column.dtype == self.dtype else column.cast(self.dtype)
 
 

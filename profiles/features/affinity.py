@@ -1,6 +1,7 @@
 """What users lean to: decayed, smoothed shares over the values of item attributes."""
 
 import numpy as np
+import polars as pl
 
 from profiles.features import Lists, loops
 from profiles.features.past import Past
@@ -19,7 +20,7 @@ def strongest(name: str, p: Past) -> Lists:
     offsets, values, shares = loops.strongest(
         *found.of(name), found.values, found.sums, prior, attribute.share, low, keep
     )
-    return Lists(offsets, attribute.values[values], shares)
+    return Lists(offsets, pl.Series(values), shares, attribute.values)
 
 
 def entropy(name: str, p: Past) -> np.ndarray:

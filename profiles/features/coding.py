@@ -8,26 +8,27 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from profiles.features.history import BLANK, CODED, Types, partition_of
+from profiles.features.history import BLANK, CODED, partition_of
 from profiles.features.numbering import Numbering, hashed
-from profiles.features.ordering import gathered, scattered
+from profiles.features.ordering import gathered
 from profiles.features.past import marks
 from profiles.jit import compiled
 from profiles.schema import ContractError
 
 READ = ("user_id", "item_id", "event_type", "timestamp", "value", "text", "session_id", "recommendation_id")
 TYPES = 1000  # event types at most: a profile has columns for each
-DEALT: Types = {"user": np.int32, **CODED}
-SAID: Types = {"at": np.int64, **{name: type(blank) for name, blank in BLANK.items()}}
+# Whole records are dealt out, not arrays one by one: each partition is written to at one place.
+DEALT = np.dtype([("user", np.int32), *CODED.items()])
+SAID = np.dtype([("at", np.int64), *((name, type(blank)) for name, blank in BLANK.items())])
 
 
 @dataclass(frozen=True)
 class Coded:
-    """One batch, dealt out: arrays ordered by partition, and where each partition's begin."""
+    """One batch, dealt out: records ordered by partition, and where each partition's begin."""
 
-    arrays: dict[str, np.ndarray]  # DEALT
+    events: np.ndarray  # DEALT
     bounds: np.ndarray
-    said: dict[str, np.ndarray]  # SAID; `at` counts from the partition's first event of this batch
+    said: np.ndarray  # SAID; `at` counts from the partition's first event of this batch
     said_bounds: np.ndarray
 
     @property
@@ -54,30 +55,23 @@ class Coding:
         _deal(part, to, bounds)
         kind = self.types(batch["event_type"])
         refuse_many(int(kind.max(initial=0)) + 1, batch["event_type"])
-        arrays = {
-            "user": self.users(batch["user_id"], key),
-            "item": self.items(batch["item_id"]),
-            "kind": kind.astype(np.uint16),
-            "time": batch["timestamp"].to_physical().to_numpy(),
-            "marks": marks(batch).to_numpy(),
-        }
-        dealt = {name: scattered(array, to) for name, array in arrays.items()}
-        return Coded(dealt, bounds, *self._said(batch, part, to - bounds[part]))
+        events = np.empty(len(part), DEALT)
+        user, item = self.users(batch["user_id"], key), self.items(batch["item_id"])
+        time = batch["timestamp"].to_physical().to_numpy()
+        _deal_events(to, user, item, kind, time, marks(batch).to_numpy(), events)
+        return Coded(events, bounds, *self._said(batch, part, to - bounds[part]))
 
-    def _said(
-        self, batch: pl.DataFrame, part: np.ndarray, at: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _said(self, batch: pl.DataFrame, part: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what some events say, with their place `at` among those of their partition."""
         value, session = batch["value"], batch["session_id"]
         rows = np.flatnonzero((value.is_not_null() | session.is_not_null()).to_numpy())
         to, bounds = np.empty(len(rows), np.int64), np.zeros(self.partitions + 1, np.int64)
         _deal(gathered(part, rows), to, bounds)
-        said = {
-            "at": gathered(at, rows),
-            "value": value.gather(rows).fill_null(float("nan")).to_numpy(),
-            "session": session_keys(session.gather(rows)),
-        }
-        return {name: scattered(array, to) for name, array in said.items()}, bounds
+        said = np.empty(len(rows), SAID)
+        said["at"][to] = gathered(at, rows)
+        said["value"][to] = value.gather(rows).fill_null(float("nan")).to_numpy()
+        said["session"][to] = session_keys(session.gather(rows))
+        return said, bounds
 
 
 def refuse_many(count: int, types: pl.Series) -> None:
@@ -107,3 +101,19 @@ def _deal(part: np.ndarray, to: np.ndarray, bounds: np.ndarray) -> None:
     for at in range(len(part)):
         to[at] = free[part[at]]
         free[part[at]] += 1
+
+
+@compiled
+def _deal_events(
+    to: np.ndarray,
+    user: np.ndarray,
+    item: np.ndarray,
+    kind: np.ndarray,
+    time: np.ndarray,
+    marks: np.ndarray,
+    events: np.ndarray,
+) -> None:
+    """Set `events`, DEALT, each where `to` says."""
+    for at in range(len(to)):
+        own = events[to[at]]
+        own.user, own.item, own.kind, own.time, own.marks = user[at], item[at], kind[at], time[at], marks[at]

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from profiles.features import Feature, FeaturesConfig, places
+from profiles.features import Feature, FeaturesConfig
 from profiles.features.affinity import strongest
 from profiles.features.context import ATTRIBUTES, Context
 from profiles.features.live import coded
@@ -72,8 +72,7 @@ def _leaned(past: Past, name: str, keep: int) -> np.ndarray:
     values = strongest(name, past).values
     if not len(values):
         return np.zeros(0, np.int64)
-    attribute = past.context.attributes[name]
-    first = places(values[:1], attribute.values)
+    attribute, first = past.context.attributes[name], values[:1].to_numpy()
     said = np.flatnonzero(past.weight > 0)
     has = attribute.items[past.events.item[said]][:, first].toarray()[:, 0] > 0
     counts = past.strength[said] * has

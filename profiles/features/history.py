@@ -24,6 +24,7 @@ import pyarrow as pa
 from profiles.features.numbering import hashed
 from profiles.features.ordering import scattered
 from profiles.features.past import Events
+from profiles.pieces import PieceFile
 from profiles.schema import EVENTS, TIME
 
 Types = dict[str, type[np.generic]]
@@ -146,7 +147,7 @@ def stored(path: Path, names: Sequence[str] | None = None) -> Arrays:
 def written(arrays: Arrays, path: Path) -> None:
     """Write arrays that `stored` reads, from where they lie."""
     batch = pa.record_batch({name: pa.array(array) for name, array in arrays.items()})
-    with pa.ipc.new_file(str(path), batch.schema) as file:
+    with PieceFile(path, "w") as pieces, pa.ipc.new_file(pieces, batch.schema) as file:
         file.write_batch(batch)
 
 

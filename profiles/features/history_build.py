@@ -38,6 +38,7 @@ from profiles.features.merging import merged
 from profiles.features.numbering import hashed
 from profiles.features.ordering import by_user_and_time, gathered, rising, scattered
 from profiles.features.spill import Spill
+from profiles.jit import compiled
 
 PARTITION = 1_500_000  # events a partition is meant to hold
 BUFFER = 2_000_000_000  # bytes of coded events, and of what some of them say, held before they are written
@@ -72,7 +73,7 @@ def build(
         pool = opened.enter_context(ThreadPoolExecutor(threads.available()))
         for coded in threads.ahead(pool, coding, scan(READ)):
             coded.said["at"] += np.repeat(rows, np.diff(coded.said_bounds))
-            events.add(coded.arrays, coded.bounds)
+            events.add(coded.events, coded.bounds)
             said.add(coded.said, coded.said_bounds)
             rows += np.diff(coded.bounds)
             progress(coded.rows)
@@ -158,11 +159,11 @@ class _Merge:
         new, said = self.events.take(number), self.said.take(number)
         first, last = self.first[number : number + 2]
         to, starts = by_user_and_time(gathered(self.place, new["user"]) - first, new["time"], last - first)
-        new["item"], new["kind"] = gathered(self.item, new["item"]), gathered(self.kind, new["kind"])
-        found = {name: scattered(new[name], to) for name in CODED}
+        found = {name: np.empty(len(to), dtype) for name, dtype in CODED.items()}
+        _put(to, new, self.item, self.kind, *(found[name] for name in ("item", "kind", "time", "marks")))
         said["at"] = gathered(to, said["at"])
         order = rising(said["at"], len(to))
-        return found, {name: gathered(array, order) for name, array in said.items()}, starts
+        return found, {name: gathered(said[name], order) for name in SAID.fields or ()}, starts
 
     def _old(self, before: History, number: int) -> tuple[tuple[Arrays, Arrays], Arrays, int]:
         """Return what is known of a partition's users: events and what they say, keys and starts, and the
@@ -211,3 +212,21 @@ def _places(ids: pl.Series, among: pl.Series) -> np.ndarray:
     """Return where each id stands among others, and behind them -1 for no id."""
     found = ids.cast(pl.Enum(among)).to_physical().cast(pl.Int32).to_numpy()
     return np.append(found, np.int32(-1))
+
+
+@compiled
+def _put(
+    to: np.ndarray,
+    new: np.ndarray,
+    items: np.ndarray,
+    kinds: np.ndarray,
+    item: np.ndarray,
+    kind: np.ndarray,
+    time: np.ndarray,
+    marks: np.ndarray,
+) -> None:
+    """Put events, DEALT, where `to` says, with the codes of their items and types."""
+    for at in range(len(to)):
+        own, place = new[at], to[at]
+        item[place], kind[place] = items[own.item], kinds[own.kind]
+        time[place], marks[place] = own.time, own.marks

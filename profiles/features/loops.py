@@ -41,11 +41,7 @@ def added_up(
     """
     width, attributes = bounds[-1], len(bounds) - 1
     offsets = np.zeros(len(starts) * attributes + 1, np.int64)
-    room = 0  # at most; what is not written to takes no memory
-    for at in range(len(item)):
-        row = max(item[at], 0)
-        room += indptr[min(row + 1, len(indptr) - 1)] - indptr[row]
-    found, sums = np.empty(room, np.int32), np.empty(room, np.float64)
+    found, sums = np.empty(len(item), np.int32), np.empty(len(item), np.float64)
     total, met = np.zeros(width, np.float64), np.empty(width + 1, np.int32)
     owner, filled = np.empty(width, np.int32), np.zeros(attributes, np.int64)  # of a value; places taken
     longest = 0
@@ -76,6 +72,10 @@ def added_up(
                 met[many] = value  # kept where it is new; there is no branch to guess
                 many += total[value] == 0
                 total[value] += heavy[event]
+        if n + many > len(found):
+            more_found, more_sums = np.empty(2 * (n + many), np.int32), np.empty(2 * (n + many), np.float64)
+            more_found[:n], more_sums[:n] = found[:n], sums[:n]
+            found, sums = more_found, more_sums
         filled[:] = 0
         for place in range(many):
             filled[owner[met[place]]] += 1
@@ -142,12 +142,12 @@ def entropy(first: Array, last: Array, sums: Array, found: Array) -> None:
         found[user] = max(np.log2(total) - inner / total, 0.0) if total > 0 else np.nan
 
 
-STANDING = np.dtype([("events", np.int64), ("weight", np.float64), ("first", np.int64)])
+STANDING = np.dtype([("events", np.int64), ("weight", np.float64), ("first", np.int64), ("last", np.int64)])
 
 
 @compiled
 def standing(item: Array, kind: Array, time: Array, weight: Array, table: Array, kinds: Array) -> None:
-    """Add up each item's events and their weight and find its first moment; count the events by type.
+    """Add up each item's events and their weight, find its first and last moment; count events by type.
 
     `table` (items,) STANDING.
     """
@@ -158,16 +158,15 @@ def standing(item: Array, kind: Array, time: Array, weight: Array, table: Array,
             own.events += 1
             own.weight += weight[at]
             own.first = min(own.first, time[at])
+            own.last = max(own.last, time[at])
 
 
 TALLY = np.dtype(
     [
+        ("user_events", np.int64),  # events of each user who touched the item, added up
         ("users", np.uint32),
         ("young", np.uint32),  # events of users in their first days
         ("openers", np.uint32),  # events that began a visit
-        ("user_events", np.int64),  # events of each user who touched the item, added up
-        ("first", np.int64),
-        ("last", np.int64),
     ],
     align=True,
 )
@@ -217,8 +216,6 @@ def tally(
             own.user_events += first_touch[at] * of_user[at]
             own.young += early[at]
             own.openers += opens[at]
-            own.first = min(own.first, time[at])
-            own.last = max(own.last, time[at])
     for at in range(size):
         if item[at] >= 0 and value[at] == value[at]:
             value_sum[item[at], kind[at]] += value[at]

@@ -220,6 +220,7 @@ class Tastes(NamedTuple):
 
     first: Array  # (events,) bool: which events are the first of their user with their item
     last: Array  # (events,) bool: and which the last
+    strength: Array  # (events,) all the user's with the item, at the first that has any; 0 elsewhere
     named: Array  # events with an item
     recent: Array  # of which within 30 days
     distinct: Array  # items
@@ -231,7 +232,9 @@ class Tastes(NamedTuple):
 
 
 @compiled
-def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as_of: int) -> Tastes:
+def tastes(
+    bounds: Array, item: Array, time: Array, strength: Array, about: Array, new: float, as_of: int
+) -> Tastes:
     """Find what items users touch; `about` is `Context.about`, `new` how long an item is new.
 
     A hash table of the user's own items, so that it stays in the cache however large the catalogue.
@@ -244,7 +247,8 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
     while size < 2 * most:
         size *= 2
     known = np.empty((most, 4))
-    held, latest = np.empty(size, np.int32), np.empty(size, np.int64)
+    held, latest, heavy = np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int64)
+    together = np.zeros(len(item))
     for user in range(users):
         begin, end = bounds[user], bounds[user + 1]
         slots = 2
@@ -269,7 +273,7 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
             while held[slot] >= 0 and held[slot] != row:
                 slot = (slot + np.uint64(1)) & np.uint64(slots - 1)
             if held[slot] < 0:
-                held[slot] = row
+                held[slot], heavy[slot] = row, -1
                 first[at] = True
                 items += 1
                 late_items += late
@@ -280,6 +284,10 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
                 late_items += late and as_of - time[latest[slot]] >= MONTH
             latest[slot] = at
             last[at] = True
+            if strength[at] > 0:
+                if heavy[slot] < 0:
+                    heavy[slot] = at
+                together[heavy[slot]] += strength[at]
             events += 1
             late_events += late
             if percentile == percentile:
@@ -298,7 +306,8 @@ def tastes(bounds: Array, item: Array, time: Array, about: Array, new: float, as
         means[1, user] = origin + off / ranked if ranked else np.nan
         means[2, user] = price / priced if priced else np.nan
         spread[user] = np.sqrt(max(squares - off * off / ranked, 0.0) / ranked) if ranked else np.nan
-    return Tastes(first, last, named, recent, distinct, recent_distinct, explored, fresh, means, spread)
+    numbers = (named, recent, distinct, recent_distinct, explored, fresh)
+    return Tastes(first, last, together, *numbers, means, spread)
 
 
 @compiled

@@ -155,7 +155,7 @@ class Past:
     def tastes(self) -> passes.Tastes:
         """What items each user touches."""
         e, new = self.events, self.config.new_item_days * DAY
-        return passes.tastes(self.bounds, e.item, e.time, self.context.about, new, self.as_of)
+        return passes.tastes(self.bounds, e.item, e.time, self.strength, self.context.about, new, self.as_of)
 
     # Money and taste
 
@@ -195,7 +195,9 @@ class Past:
         bounds = np.array([*self.context.first_value.values(), has.shape[1]])
         return Leanings(
             [*self.context.first_value],
-            *loops.added_up(events.starts, events.item, self.strength, has.indptr, has.indices, bounds),
+            *loops.added_up(
+                events.starts, events.item, self.tastes.strength, has.indptr, has.indices, bounds
+            ),
         )
 
 
@@ -228,4 +230,4 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def item_lists(past: Past, chosen: np.ndarray, keep: int) -> Lists:
     """Return the item ids of each user's latest chosen events, newest first."""
     offsets, at = passes.newest(past.bounds, chosen, keep)
-    return Lists(offsets, past.context.item_ids.gather(past.events.item[at]))
+    return Lists(offsets, pl.Series(past.events.item[at]), names=past.context.item_ids)

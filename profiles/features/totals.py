@@ -13,7 +13,7 @@ import polars as pl
 from scipy import sparse
 
 from profiles.features import FeaturesConfig, loops
-from profiles.features.context import NEVER, Context
+from profiles.features.context import Context
 from profiles.features.past import Events
 from profiles.schema import DAY
 
@@ -35,6 +35,8 @@ class Totals:
 
     context: Context
     config: FeaturesConfig
+    first: np.ndarray  # when each item's first and last event was; NEVER and -NEVER without any
+    last: np.ndarray
     audiences: dict[str, pl.Series] = field(default_factory=dict)  # values of each audience attribute, sorted
 
     def __post_init__(self) -> None:
@@ -43,10 +45,9 @@ class Totals:
         self.windows = sorted({*self.config.windows_days, 7, 30})
         self._counts = np.zeros((items, types, len(self.windows) + 1), np.uint32)
         self._table = np.zeros(items, loops.TALLY)
-        self.users, self.young, self.openers, self.user_events, self.first, self.last = (
-            self._table[name] for name in ("users", "young", "openers", "user_events", "first", "last")
+        self.users, self.young, self.openers, self.user_events = (
+            self._table[name] for name in ("users", "young", "openers", "user_events")
         )
-        self.first[:], self.last[:] = NEVER, -NEVER
         self.value_sum = np.zeros((items, types))
         self.value_count = np.zeros((items, types), np.int64)
         self.audience = {name: np.zeros((items, len(v)), np.uint32) for name, v in self.audiences.items()}

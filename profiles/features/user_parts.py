@@ -11,6 +11,8 @@ from queue import Empty, SimpleQueue
 import polars as pl
 import pyarrow as pa
 
+from profiles.pieces import PieceFile
+
 
 @dataclass(frozen=True)
 class UserPart:
@@ -32,7 +34,8 @@ class UserPart:
 
     def beside(self, path: Path) -> "UserPart":
         """Return the same mapped from a file without a name, which is gone when nobody reads it any more."""
-        self.frame.write_ipc(path)
+        with PieceFile(path, "w") as file:
+            self.frame.write_ipc(file)
         with pa.memory_map(str(path)) as file:  # Polars' own reader copies
             path.unlink()
             return replace(self, frame=pl.DataFrame(pa.ipc.open_file(file).read_all()))
@@ -73,10 +76,10 @@ class Pages:
     def join(self, files: Iterable[BytesIO], target: Path) -> None:
         """Write the batches of files from here, at least one, into one."""
         with ExitStack() as opened:
-            writer = None
+            file, writer = opened.enter_context(PieceFile(target, "w")), None
             for written in files:
                 source = pa.ipc.open_file(pa.py_buffer(written.getbuffer()[: written.tell()]))
-                writer = writer or opened.enter_context(pa.ipc.new_file(str(target), source.schema))
+                writer = writer or opened.enter_context(pa.ipc.new_file(file, source.schema))
                 for number in range(source.num_record_batches):
                     writer.write_batch(source.get_batch(number))
                 del source  # while it looks at the memory nothing can write there

@@ -284,23 +284,24 @@ def test_an_error_in_a_thread_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 @settings(max_examples=80)
 @given(st.lists(st.lists(st.integers(0, 2), max_size=9), max_size=9), st.sampled_from([0, 60, 10**9]))
 def test_what_is_spilt_comes_back_in_order(batches: list[list[int]], limit: int) -> None:
-    types = {"number": np.int64(0), "mark": np.uint8(0)}
+    record = np.dtype([("number", np.int64), ("mark", np.uint8)])
     expected: list[list[tuple[int, int]]] = [[], [], []]
     number = 0
-    with TemporaryDirectory() as folder, Spill(Path(folder), "one", 3, limit, types) as spill:
+    with TemporaryDirectory() as folder, Spill(Path(folder), "one", 3, limit, record) as spill:
         for parts in batches:
             part = np.array(sorted(parts), np.int64)
             numbers = np.arange(number, number + len(part))
             number += len(part)
             for p, n in zip(part.tolist(), numbers.tolist(), strict=True):
                 expected[p].append((n, n % 200))
-            arrays = {"number": numbers, "mark": (numbers % 200).astype(np.uint8)}
-            spill.add(arrays, np.append(0, np.cumsum(np.bincount(part, minlength=3))))
+            records = np.empty(len(part), record)
+            records["number"], records["mark"] = numbers, numbers % 200
+            spill.add(records, np.append(0, np.cumsum(np.bincount(part, minlength=3))))
         for p in range(3):
             found = spill.take(p)
-            assert all(array.dtype == types[name].dtype for name, array in found.items())
-            assert [*zip(found["number"].tolist(), found["mark"].tolist(), strict=True)] == expected[p]
-            assert not len(spill.take(p)["number"])
+            assert found.dtype == record
+            assert found.tolist() == expected[p]
+            assert not len(spill.take(p))
         assert list(Path(folder).iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Memory that is freed is touched again instead of asked for anew."""
 
+import os
 import subprocess
 import sys
 
@@ -80,3 +81,24 @@ def test_where_nothing_is_told_there_is_no_peak(monkeypatch: pytest.MonkeyPatch)
 
 def _refused(*_: object) -> None:
     raise PermissionError
+
+
+HOARD = """
+import os
+from profiles import memory
+
+memory.hoard()
+import polars as pl
+
+print(os.environ["_RJEM_MALLOC_CONF"], os.environ["NUMPY_MADVISE_HUGEPAGE"], pl.Series([1]).sum())
+"""
+
+
+def test_libraries_are_told_to_keep_memory_unless_the_user_told_them_otherwise() -> None:
+    known = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
+    env = known | {"NUMPY_MADVISE_HUGEPAGE": "1"}
+    told = subprocess.run([sys.executable, "-c", HOARD], capture_output=True, text=True, check=True, env=env)
+    conf, huge, ones = told.stdout.split()
+    assert conf.endswith("dirty_decay_ms:-1,muzzy_decay_ms:-1")  # the last one counts; Polars has some, too
+    assert (huge, ones) == ("1", "1")
+    assert "malloc" not in told.stderr  # the allocator complains of what it does not know

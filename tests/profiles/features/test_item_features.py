@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -167,9 +168,9 @@ def test_every_column_says_what_it_is_and_has_its_type(
     for world in (lopsided_world(1), world_of([]), world_of([], [{"item_id": "i"}])):
         found = built_of(world)
         towns = pl.Series(["oslo"])
-        features = item_features(
-            Totals(found.context, world.config, dict.fromkeys(world.config.audience, towns))
-        )
+        span = np.zeros((2, len(found.context.item_ids)), np.int64)
+        totals = Totals(found.context, world.config, *span, dict.fromkeys(world.config.audience, towns))
+        features = item_features(totals)
         assert len(features) == len(set(features))
         for name, feature in features.items():
             for said in (feature.unit, feature.meaning, feature.source, feature.window):
