@@ -1,7 +1,8 @@
 """Texts a second: ours against sentence-transformers in float32, in turn, on the same threads.
 
 The texts are of mixed lengths: reviews of instruments and banking questions, as many of each, cut at 128
-tokens by both. `cosine` is the mean one to the vectors of sentence-transformers, `cosine_least` the lowest.
+tokens by both. `cosine` is the mean one to the vectors of sentence-transformers, `cosine_least` the lowest;
+`stsb` is Spearman's correlation on the test pairs of STS-B, `stsb_float32` that of sentence-transformers.
 `seconds` are of the processor, loading not counted. `step` is one fine-tuning step (16 pairs,
 InfoNCE) against the same batch in transformers' Trainer, float32 and padded to its longest, `seconds` a step.
 
@@ -18,11 +19,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks import stsb
 from benchmarks.process import Figures, Task
 from benchmarks.report import Benchmark, Plan, Row, count
 from nlp.coding import coded
 from nlp.encoder import EncoderConfig, TextEncoder, locate, tokenize
 from nlp.pairs import PAIRS
+from nlp.tasks import correlation
 from recsys import training
 
 REVIEWS, QUESTIONS = "amazon_instruments/reviews.parquet", "banking77/train.parquet"
@@ -44,18 +47,24 @@ def texts(data: str, number: int, seed: int) -> list[str]:
     return [both[place] for place in random.permutation(len(both))]
 
 
-def attune(data: str, number: int, seed: int) -> Figures:
-    """Encode by the default settings."""
+def attune(data: str, number: int, seed: int, graded: int) -> Figures:
+    """Encode by the default settings; `graded` pairs of STS-B, 0 for all."""
     read, encoder = texts(data, number, seed), TextEncoder(EncoderConfig(max_tokens=MAX_TOKENS))
     encoder.encode(read[:64])
     begun = time.process_time()
     vectors = encoder.encode(read)
     seconds = time.process_time() - begun
-    cosines = (vectors * _peer().encode(read, normalize_embeddings=True)).sum(axis=1)
+    peer = _peer()
+    cosines = (vectors * peer.encode(read, normalize_embeddings=True)).sum(axis=1)
+    asked = coded(stsb.pairs(data, "test", graded))
+    both = encoder.encode(asked.texts), peer.encode(asked.texts, normalize_embeddings=True)
+    ours, theirs = (correlation(found[asked.left], found[asked.right], asked) for found in both)
     return {
         "texts_per_s": len(read) / seconds,
         "cosine": float(cosines.mean()),
         "cosine_least": float(cosines.min()),
+        "stsb": ours,
+        "stsb_float32": theirs,
         "seconds": seconds,
     }
 
@@ -162,7 +171,7 @@ def trainer_step(data: str, steps: int, seed: int) -> Figures:
 
 def plan(args: argparse.Namespace) -> Plan:
     """Return the rows and their peers, or why they cannot be measured."""
-    lacking = [name for name in (REVIEWS, QUESTIONS) if not (args.data / name).is_file()]
+    lacking = [name for name in (REVIEWS, QUESTIONS, stsb.FILE) if not (args.data / name).is_file()]
     skipped = f"there is no {args.data / lacking[0]}: see --data" if lacking else ""
     number, steps = (64, 2) if args.quick else (args.texts, args.steps)
     asked = {"data": str(args.data), "seed": args.seed}
@@ -173,8 +182,9 @@ def plan(args: argparse.Namespace) -> Plan:
         compared="texts_per_s", skipped=skipped,
     )  # fmt: skip
     ours = Row(
-        "attune", Task(attune, many), (*speed, "ratio", "cosine", "cosine_least"), READ, peer=peer,
-        compared="texts_per_s", repeats=args.repeats, skipped=skipped,
+        "attune", Task(attune, many | {"graded": stsb.QUICK_ROWS if args.quick else 0}),
+        (*speed, "ratio", "cosine", "cosine_least", "stsb", "stsb_float32"), (*READ, "benchmarks/stsb.py"),
+        peer=peer, compared="texts_per_s", repeats=args.repeats, skipped=skipped,
     )  # fmt: skip
     trainer = Row("trainer_step", Task(trainer_step, few), ("seconds",), READ, skipped=skipped)
     tuning = Row("step", Task(step, few), ("seconds", "ratio"), READ, peer=trainer, skipped=skipped)
