@@ -21,14 +21,48 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, graph: Tensor, x: Tensor, layers: int) -> Tensor:
         ctx.graph, ctx.layers = graph, layers
-        found = x
-        for _ in range(layers):
-            found = (graph @ found).add_(x)  # Horner's rule: X + A (X + A (X + …))
-        return found / (layers + 1)
+        return _horner(graph, x, x, layers) / (layers + 1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         return None, _Mean.forward(ctx, ctx.graph, grad, ctx.layers), None
+
+
+class _MeanOf(torch.autograd.Function):
+    """Rows of that mean: the last product is of these rows alone, and so is the first one of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, graph: Tensor, rows: np.ndarray, x: Tensor, layers: int) -> Tensor:
+        ctx.graph, ctx.rows, ctx.layers = graph, torch.from_numpy(rows), layers
+        ctx.part = _rows_of(graph, rows)
+        found = _horner(graph, x, x, layers - 1)
+        return (_sparse(ctx.part) @ found).add_(x[ctx.rows]) / (layers + 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, None]:
+        own = torch.zeros(ctx.graph.shape[0], grad.shape[1]).index_copy_(0, ctx.rows, grad)
+        found = (_sparse(ctx.part.T.tocsr()) @ grad).add_(own)
+        return None, None, _horner(ctx.graph, found, own, ctx.layers - 1) / (ctx.layers + 1), None
+
+
+def _horner(graph: Tensor, found: Tensor, x: Tensor, times: int) -> Tensor:
+    """Return X + A (X + A (X + … A F)), `times` products."""
+    for _ in range(times):
+        found = (graph @ found).add_(x)
+    return found
+
+
+def _rows_of(graph: Tensor, rows: np.ndarray) -> csr_matrix:
+    parts = graph.values(), graph.col_indices(), graph.crow_indices()
+    return csr_matrix(tuple(part.numpy() for part in parts), graph.shape)[rows]
+
+
+def _sparse(matrix: csr_matrix) -> Tensor:
+    """Return a matrix as a sparse CSR tensor over its own arrays."""
+    crow, column, value = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(crow, column, value, matrix.shape, check_invariants=False)
 
 
 def symmetric(matrix: csr_matrix) -> Tensor:
@@ -43,11 +77,7 @@ def symmetric(matrix: csr_matrix) -> Tensor:
     indptr = np.concatenate([upper.indptr, upper.indptr[-1] + lower.indptr[1:]]).astype(np.int32)
     indices = np.concatenate([upper.indices + users, lower.indices]).astype(np.int32)
     data = np.concatenate([upper.data, lower.data])
-    nodes = users + items
-    crow, column, value = torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(data)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(crow, column, value, (nodes, nodes), check_invariants=False)
+    return _sparse(csr_matrix((data, indices, indptr), (users + items, users + items)))
 
 
 class LightGCNNetwork(nn.Module):
@@ -110,20 +140,37 @@ class LightGCNNetwork(nn.Module):
 
     def loss(self, users: np.ndarray, items: np.ndarray, random: np.random.Generator) -> Tensor:
         """Return the loss of some pairs (m,): BPR or sampled softmax, and l2 on first vectors."""
-        device, mean, count = self.items.device, self(), self.shape[0]
-        asked = mean[torch.from_numpy(users).to(device)]
-        right = torch.from_numpy(items.astype(np.int64)).to(device)
-        weights = torch.ones(len(users), device=device)
+        device, count = self.items.device, self.shape[0]
         if self.kind == "bpr":
             drawn = self.positives.negatives(users, self.negatives, self.sampler, random)
-            wrong = torch.from_numpy(drawn).to(device)
-            scores = (asked[:, None] * mean[count + wrong]).sum(2)
-            lost = losses.bpr((asked * mean[count + right]).sum(1), scores, weights)
         else:
-            wrong = torch.from_numpy(self.sampler.draw(self.negatives, random)).to(device)
-            log_q = torch.from_numpy(self.sampler.log_q).to(device)
-            lost = losses.sampled_softmax(asked, mean[count:], right, weights, wrong, log_q)
-        touched = self.items[right].square().sum() + self.items[wrong].square().sum()
+            drawn = self.sampler.draw(self.negatives, random)
+        mean, rows, (asking, right, wrong) = self.of(users, count + items, count + drawn)
+        asked, weights = mean[asking], torch.ones(len(users), device=device)
+        if self.kind == "bpr":
+            scores = (asked[:, None] * mean[wrong]).sum(2)
+            lost = losses.bpr((asked * mean[right]).sum(1), scores, weights)
+        else:
+            log_q = torch.from_numpy(self.sampler.log_q[np.maximum(rows - count, 0)]).to(device)  # of items
+            lost = losses.sampled_softmax(asked, mean, right, weights, wrong, log_q)
+        own = (
+            self.items[torch.from_numpy(touched).to(device)] for touched in (items.astype(np.int64), drawn)
+        )
+        squares = sum((vectors.square().sum() for vectors in own), start=torch.zeros((), device=device))
         if self.users is not None:
-            touched = touched + self.users[torch.from_numpy(users).to(device)].square().sum()
-        return lost + 0.5 * self.l2 * touched / len(users)
+            squares = squares + self.users[torch.from_numpy(users).to(device)].square().sum()
+        return lost + 0.5 * self.l2 * squares / len(users)
+
+    def of(self, *nodes: np.ndarray) -> tuple[Tensor, np.ndarray, list[Tensor]]:
+        """Return the mean of the layers at some nodes, which nodes these are, and where each asked for is."""
+        rows, places = np.unique(np.concatenate([part.ravel() for part in nodes]), return_inverse=True)
+        cuts = np.cumsum([part.size for part in nodes])[:-1]
+        at = [
+            torch.from_numpy(place.reshape(part.shape)).to(self.items.device)
+            for place, part in zip(np.split(places, cuts), nodes, strict=True)
+        ]
+        if self.items.device.type != "cpu":
+            return self()[torch.from_numpy(rows).to(self.items.device)], rows, at
+        with torch.autocast("cpu", enabled=False):
+            mean: Tensor = _MeanOf.apply(self.graph(), rows, self.first(), self.layers)  # type: ignore[no-untyped-call]
+        return mean, rows, at

@@ -74,6 +74,27 @@ def test_layers_and_their_gradient_are_torch_geometrics(repeats, lopsided):
     torch.testing.assert_close(torch.cat(ours), theirs[0])
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_some_nodes_and_their_gradient_are_those_of_all(layers, lopsided):
+    matrix = learned(lopsided, "sum")
+    made, asked = network(matrix, layers=layers), (np.array([3, 0, 3]), np.array([[25, 33], [25, 24]]))
+    some, rows, places = made.of(*asked)
+    assert rows.tolist() == [0, 3, 24, 25, 33]
+    pulls = [torch.randn(*part.shape, 5) for part in asked]
+    learning = (made.users, made.items)
+
+    def gradient(parts):
+        lost = sum((part * pull).square().sum() for part, pull in zip(parts, pulls, strict=True))
+        return torch.autograd.grad(lost, learning)
+
+    every = made()
+    of_all = [every[torch.from_numpy(part)] for part in asked]
+    for ours, theirs in zip((some[place] for place in places), of_all, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    ours, theirs = gradient([some[place] for place in places]), gradient(of_all)
+    torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("repeats", ["binary", "sum"])
 def test_a_training_user_is_folded_in_to_their_own_node(repeats, lopsided):
     """With first vectors of 0, a query's vector is the one the graph gives the user who did the same."""
