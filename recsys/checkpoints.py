@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from profiles import manifest
+from profiles.schema import ContractError
 
 if TYPE_CHECKING:
     import torch
@@ -85,13 +86,17 @@ def resume(
     """Load the newest checkpoint of this very fit, None without.
 
     Returns how the fit went, its best weights and, where the checkpoint lies within an epoch, where.
+    Raises ContractError for one that was changed.
     """
     kept = sorted(folder.glob("epoch-*"))
     if not kept:
         return None
     from safetensors.torch import load_file
 
-    about = manifest.verify(kept[-1])
+    try:
+        about = manifest.verify(kept[-1])
+    except ContractError as error:
+        raise ContractError(f"{error}; delete {folder} to begin this fit anew") from None
     state = load_file(kept[-1] / "state.safetensors")
     module.load_state_dict(_under("module/", state))
     moments: dict[int, State] = {}

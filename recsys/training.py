@@ -33,14 +33,13 @@ from recsys.checkpoints import State, Within, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
 from recsys.space import Tuned
-from recsys.watch import Progress, device, watched
+from recsys.watch import Ended, Epoch, Progress, device, watched
 
 if TYPE_CHECKING:
     import torch
 
 CHECK = 50  # steps between two looks at the loss: on a GPU each look waits for it
 TELL = 5.0  # seconds between two reports of progress inside an epoch
-KEEP = 120.0  # and between two checkpoints
 
 
 class TrainingConfig(BaseModel):
@@ -211,6 +210,7 @@ class _Loop:
         self.done = 0  # and how many they were
         self.folder: Path | None = None
         self.kept = time.monotonic()  # when a checkpoint was written last
+        self.resumed = False
         self.within: Within | None = None  # where in the epoch that comes the checkpoint lies
         if self.watch.checkpoints is not None:
             # The first weights too: those of an update are what was learned before it.
@@ -228,6 +228,7 @@ class _Loop:
         )  # and so rank 0 has written all it will before it is read
         if self.folder is not None and (found := resume(self.folder, self.task.module, self.optimizer)):
             about, self.best, self.within = found
+            self.resumed = True
             lists = {name: tuple(about[name]) for name in ("losses", "validations")}
             self.trained = Trained(**{**about, **lists})
         self.ranks.agree(self.trained)
@@ -243,6 +244,7 @@ class _Loop:
             self._finish(epoch, loss, len(batches))
         if self.best:
             self.task.module.load_state_dict(self.best)
+        self._end()
         return self.trained
 
     def _epoch(self, epoch: int, batches: Sequence[np.ndarray], random: np.random.Generator) -> float:
@@ -279,7 +281,7 @@ class _Loop:
             if now - told > TELL and step < steps:
                 told = now
                 self._tell(epoch, step, steps, float(total) / seen, None)
-            if now - self.kept > KEEP and step < steps and self.ranks.size == 1:  # of others nothing is known
+            if self._is_time() and step < steps and self.ranks.size == 1:  # of others nothing is known
                 self._keep(Within.of(step, seen, total, random, self.place))
         return float(total) / seen
 
@@ -321,12 +323,17 @@ class _Loop:
             trained = replace(trained, best=value, best_epoch=epoch)
             self.best = {n: v.detach().cpu().clone() for n, v in self.task.module.state_dict().items()}
         self.trained = trained
-        self._keep()
+        if self._is_time():
+            self._keep()
         self._tell(epoch, steps, steps, loss, value)
 
+    def _is_time(self) -> bool:
+        """Whether a checkpoint is wanted by now."""
+        wanted = self.folder is not None and self.ranks.rank == 0
+        return wanted and time.monotonic() - self.kept >= self.watch.every
+
     def _keep(self, within: Within | None = None) -> None:
-        """Write a checkpoint, where they are wanted."""
-        if self.folder is not None and self.ranks.rank == 0:
+        if self.folder is not None:
             keep(self.folder, asdict(self.trained), self.task.module, self.best, self.optimizer, within)
         self.kept = time.monotonic()
 
@@ -348,4 +355,14 @@ class _Loop:
         if self.watch.progress is not None and self.ranks.rank == 0:
             left = (self.config.epochs - epoch) * steps + steps - step
             remaining = left * self.spent / max(1, self.done)
-            self.watch.progress(Progress(epoch, self.config.epochs, step, steps, loss, value, remaining))
+            epochs = self.config.epochs
+            self.watch.progress(Progress(epoch, epochs, step, steps, loss, value, remaining, self.resumed))
+
+    def _end(self) -> None:
+        """Tell how the fit went, the epochs before a kill included."""
+        if self.watch.ended is not None:
+            values = self.trained.validations
+            apart = len(values) != len(self.trained.losses)  # not all were validated: none can be placed
+            each = enumerate(self.trained.losses)
+            epochs = [Epoch(n + 1, loss, None if apart else values[n]) for n, loss in each]
+            self.watch.ended(Ended(epochs, self.resumed))

@@ -1,8 +1,8 @@
 """What surrounds the fits of a program: who is told how far they are, where they are kept, where they run."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+EVERY = 60.0  # seconds between two checkpoints: what a kill costs at most, and what tiny epochs never pay
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,24 @@ class Progress:
     loss: float  # mean over this epoch so far
     validation: float | None  # at the end of an epoch that was validated
     remaining_s: float  # until all epochs are done
+    resumed: bool = False  # whether the fit went on from a checkpoint
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to."""
+
+    epoch: int  # from 1
+    loss: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a fit went, all of it."""
+
+    epochs: Sequence[Epoch]
+    resumed: bool  # whether it went on from a checkpoint: not all was done in this process
 
 
 @dataclass(frozen=True)
@@ -31,26 +51,54 @@ class Watch:
 
     progress: Callable[[Progress], None] | None = None
     checkpoints: Path | None = None  # written there now and then; a fit that finds its own goes on
+    every: float = EVERY  # seconds of work between two of them
     device: str | None = None  # of torch; none: CUDA where there is one
     validates: bool = False  # whether every epoch is validated that can be, though nothing stops by it
+    ended: Callable[[Ended], None] | None = None  # of every fit, once it is done
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
 
 
 @contextmanager
+def _with(watch: Watch) -> Iterator[None]:
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
 def watching(
     progress: Callable[[Progress], None] | None = None,
     checkpoints: Path | None = None,
     device: str | None = None,
     validates: bool = False,
-) -> Iterator[None]:
+    every: float = EVERY,
+) -> AbstractContextManager[None]:
     """Watch every fit begun inside: `with watching(print): model.fit(train)`."""
-    token = _WATCH.set(Watch(progress, checkpoints, device, validates))
-    try:
+    return _with(Watch(progress, checkpoints, every, device, validates))
+
+
+@contextmanager
+def keeping(checkpoints: Path, every: float = EVERY) -> Iterator[None]:
+    """Keep every fit begun inside; whoever watches outside still does."""
+    with _with(replace(watched(), checkpoints=checkpoints, every=every)):
         yield
-    finally:
-        _WATCH.reset(token)
+
+
+@contextmanager
+def telling(progress: Callable[[Progress], None]) -> Iterator[None]:
+    """Tell of every fit begun inside; whoever watches outside still does."""
+    outer = watched()
+
+    def tell(now: Progress) -> None:
+        progress(now)
+        if outer.progress is not None:
+            outer.progress(now)
+
+    with _with(replace(outer, progress=tell)):
+        yield
 
 
 @contextmanager
@@ -64,30 +112,23 @@ def undertaking(name: str) -> Iterator[None]:
         yield
         return
     place = outer.checkpoints / name
-    token = _WATCH.set(replace(outer, checkpoints=place))
-    try:
+    with _with(replace(outer, checkpoints=place)):
         yield
-    finally:
-        _WATCH.reset(token)
     shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
-def noting() -> Iterator[list[Progress]]:
-    """Note where every fit begun inside stands after each epoch; whoever watches outside still does."""
-    outer, epochs = watched(), list[Progress]()
+def noting() -> Iterator[list[Ended]]:
+    """Note how every fit begun inside went, once it is done; whoever notes outside still does."""
+    outer, fits = watched(), list[Ended]()
 
-    def note(now: Progress) -> None:
-        if now.step == now.steps:
-            epochs.append(now)
-        if outer.progress is not None:
-            outer.progress(now)
+    def note(fit: Ended) -> None:
+        fits.append(fit)
+        if outer.ended is not None:
+            outer.ended(fit)
 
-    token = _WATCH.set(replace(outer, progress=note))
-    try:
-        yield epochs
-    finally:
-        _WATCH.reset(token)
+    with _with(replace(outer, ended=note)):
+        yield fits
 
 
 def watched() -> Watch:

@@ -1,6 +1,5 @@
 """Fine-tuning in a workspace: pairs of its newest snapshot or of a file make a folder in `encoders/`."""
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from nlp.pretrain import pretrain
 from profiles.schema import ContractError
 from recsys import watch
 from serving.progress import Progress
+from serving.training import Checkpoints, teller
 from serving.workspace import ENCODERS, Workspace
-
-TELL = 30.0  # seconds between two lines inside an epoch
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def run(workspace: Workspace, progress: Progress) -> Outcome:
             return watched(f"finetune: {title}", progress)
 
         root = workspace.folder / ENCODERS
-        with kept(workspace):
+        with Checkpoints.of(workspace).kept():
             tuned = finetune(train, validation, settings.finetune, root, told.chosen, told.hard, phase)
     return Outcome(tuned, len(train), len(validation))
 
@@ -76,7 +74,7 @@ def begin(workspace: Workspace, file: Path | None, column: str, progress: Progre
                 raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
             texts = frame[column].cast(pl.String).drop_nulls()
         progress.say(f"pretrain: {len(texts):,} texts")
-        with kept(workspace):
+        with Checkpoints.of(workspace).kept():
             return pretrain(
                 texts.to_list(),
                 workspace.settings.pretrain,
@@ -109,27 +107,8 @@ def _hard(workspace: Workspace) -> pl.DataFrame | None:
     return lists.join(said, on="item_id", maintain_order="left").select("user_id", "text")
 
 
-def kept(workspace: Workspace) -> AbstractContextManager[None]:
-    """Keep the checkpoints of all fits begun inside in the workspace."""
-    return watch.watching(checkpoints=workspace.folder / "cache" / "training")
-
-
 @contextmanager
 def watched(title: str, progress: Progress) -> Iterator[None]:
     """Show how every fit begun inside goes on."""
-    told = time.monotonic()
-    with progress.task(title):
-
-        def tell(at: watch.Progress) -> None:
-            nonlocal told
-            if at.step == at.steps or time.monotonic() - told > TELL:
-                told = time.monotonic()
-                scored = "" if at.validation is None else f", validation {at.validation:.4f}"
-                progress.say(
-                    f"{title}: epoch {at.epoch} of {at.epochs}, step {at.step} of {at.steps}: "
-                    f"loss {at.loss:.4f}{scored}, "
-                    f"{at.remaining_s:,.0f} s left"
-                )
-
-        with watch.watching(tell, watch.watched().checkpoints):
-            yield
+    with progress.task(title), watch.telling(teller(title, progress, every_epoch=True)):
+        yield

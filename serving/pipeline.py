@@ -33,6 +33,7 @@ from recsys.vectors import matrices
 from serving import batch, brought, details, ingest, labels, report
 from serving.progress import Progress
 from serving.release import Release, publish
+from serving.training import Checkpoints
 from serving.trial import Fits, Laboratory, Trial, choose_weights, reference_ranking
 from serving.warm import base
 from serving.workspace import Workspace
@@ -73,6 +74,8 @@ class Pipeline:
                 continue
             self.workspace.finish(stage, key, steps[stage](stage))
             self.ran[stage] = True
+            if stage in ("train", "evaluate"):
+                self.laboratory.fits.checkpoints.sweep()  # of fits whose settings are others by now
         if self.ran.get("train") and self.ran.get("evaluate"):
             self.laboratory.fits.prune()  # all that may be used again was used just now
 
@@ -198,7 +201,7 @@ class Pipeline:
         texts = w.state()["build"]["texts"]
         vectors = None if texts is None else item_matrix(w.folder / texts, catalogue.items.ids)
         written = snapshot.frame("texts").filter(pl.col("owner") == "user").rename({"id": "user_id"})
-        fits = Fits(w.folder / "cache" / "fits")
+        fits = Fits(w.folder / "cache" / "fits", Checkpoints.of(w, "fits"))
         folder = brought.folder(w)
         own = {} if folder is None else matrices(w.folder / folder, catalogue.items)
         key = manifest.content_key(snapshot.name, self.settings.text.model_dump(), folder)

@@ -32,6 +32,7 @@ from recsys.recommender import RecommenderConfig
 from recsys.tuning import TuningConfig
 from recsys.validation import Accuracy
 from recsys.vectors import VectorsConfig
+from recsys.watch import EVERY
 from serving.blend import WORDS, BlendConfig
 from serving.mistakes import Problem, nearest, problems_of, say
 from serving.places import Place, line_of, places
@@ -60,6 +61,11 @@ class TrainConfig(BaseModel):
         False,
         description="whether `attune train` updates the models of the release before, its weights kept, "
         "where nothing but the log has changed; after an erasure everything is fitted anew",
+    )
+    checkpoint_seconds: float = Field(
+        EVERY,
+        ge=0,
+        description="how often a training, of an encoder too, is kept: killed, it goes on from there",
     )
 
 

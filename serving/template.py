@@ -95,6 +95,7 @@ half_life_days = 7
 
 [train]
 # warm = false                 # true: go on from the release before, for new events at a fraction of a fit
+# checkpoint_seconds = 60      # a training is kept this often; killed, the same command goes on from there
 
 [tune]                         # of `attune tune NAME`
 # method = "bayesian"          # or random, grid

@@ -3,7 +3,8 @@
 import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from recsys.evaluation import queries
 from recsys.ranking import Ranked, top_k
 from recsys.recommender import BLOCK, NotApplicableError, Recommender, as_frame
 from recsys.split import Split, SplitConfig
-from recsys.watch import noting
+from recsys.watch import noting, telling, undertaking
 from serving.blend import fit_weights
 from serving.progress import Progress
 from serving.settings import Settings, SourceChoice
+from serving.training import Checkpoints, Tell, teller
 from serving.words import Words
 
 
@@ -30,7 +32,7 @@ from serving.words import Words
 class Cost:
     """What one fit took, and how it went."""
 
-    seconds: float | None  # by the clock of the machine that made it; None: nobody looked
+    seconds: float | None  # by the clock of the machine that made it; None: nobody looked at all of it
     size: int  # bytes of what was fitted, as it is saved
     memory: int | None  # the most bytes that fitting took beyond what was held before; None: nobody can tell
     epochs: Sequence[Mapping[str, Any]]  # epoch, loss, validation: of those that learn by epochs
@@ -48,14 +50,21 @@ class Fits:
     """Fitted recommenders by the content of what they were fitted on and with."""
 
     folder: Path
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
     used: set[str] = field(default_factory=set)
 
     def fit(
-        self, choice: SourceChoice, data_key: str, train: Dataset, old: Recommender | None = None
+        self,
+        choice: SourceChoice,
+        data_key: str,
+        train: Dataset,
+        old: Recommender | None = None,
+        tell: Tell | None = None,
     ) -> Recommender:
         """Return the fitted recommender, read back where the same fit was finished before.
 
-        With an `old` one, which `data_key` stands for too, it is that one updated.
+        With an `old` one, which `data_key` stands for too, it is that one updated. A fit that was cut off
+        goes on from its checkpoint.
         """
         place = self.place(choice, data_key)
         self.used.add(place.name)
@@ -65,21 +74,23 @@ class Fits:
                 return models.load(place / "state")
             except ContractError:  # damaged: it is only a cache
                 self.drop(place.name)
-        begun = time.perf_counter()
-        with noting() as told, memory.taken() as most:
-            if old is None:
-                recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
-            else:
-                recommender = old.update(train)
-        about = {
-            "fit": choice.describe(),
-            "data": data_key,
-            "seconds": time.perf_counter() - begun,
-            "memory": most(),
-            "epochs": [{"epoch": t.epoch, "loss": t.loss, "validation": t.validation} for t in told],
-        }
-        with manifest.building(place, about) as folder:
-            recommender.save(folder / "state", choice.type)
+        watched = nullcontext() if tell is None else telling(tell)
+        with self.checkpoints.kept(), watched, undertaking(place.name):  # until it is saved
+            begun = time.perf_counter()
+            with noting() as told, memory.taken() as most:
+                if old is None:
+                    recommender = models.RECOMMENDERS[choice.type](choice.config).fit(train)
+                else:
+                    recommender = old.update(train)
+            about = {
+                "fit": choice.describe(),
+                "data": data_key,
+                "seconds": None if any(fit.resumed for fit in told) else time.perf_counter() - begun,
+                "memory": most(),
+                "epochs": [asdict(epoch) for fit in told for epoch in fit.epochs],
+            }
+            with manifest.building(place, about) as folder:
+                recommender.save(folder / "state", choice.type)
         return recommender
 
     def place(self, choice: SourceChoice, data_key: str) -> Path:
@@ -156,7 +167,8 @@ class Laboratory:
         with progress.task(title, len(sources)) as advance:
             for name, choice in sources.items():
                 try:
-                    fitted[name] = self.fits.fit(choice, data_key, train, (old or {}).get(name))
+                    before, tell = (old or {}).get(name), teller(f"{title}: {name}", progress)
+                    fitted[name] = self.fits.fit(choice, data_key, train, before, tell)
                 except NotApplicableError as error:
                     reasons[name] = str(error)
                 advance(1)

@@ -97,10 +97,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(config: FinetuneConfig, tmp_path:
 
     place = tmp_path / "resumed"
     for _ in range(3):
-        with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept"):
+        with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept", every=0):
             finetune(owned, graded().head(0), config, place, hard=hard)
         assert not list(place.glob("*"))
-    with watch.watching(kill, tmp_path / "kept"):
+    with watch.watching(kill, tmp_path / "kept", every=0):
         resumed = finetune(owned, graded().head(0), config, place, hard=hard)
     assert len(told) == 7  # each epoch of each phase once
     assert weights(resumed.folder) == weights(whole.folder)

@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         if progress.epoch == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), watch.watching(kill, tmp_path / "kept"):
+    with pytest.raises(KeyboardInterrupt), watch.watching(kill, tmp_path / "kept", every=0):
         pretrain(TEXTS, config, tmp_path / "resumed")
     with watch.watching(checkpoints=tmp_path / "kept"):
         resumed = pretrain(TEXTS, config, tmp_path / "resumed")

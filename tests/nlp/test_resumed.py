@@ -89,7 +89,6 @@ def counted(monkeypatch: pytest.MonkeyPatch, told: Callable[[int], None]) -> Non
 
 @pytest.mark.parametrize("make", [pretrained, finetuned, classified])
 def test_killed_at_random_steps(make: Make, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "KEEP", -1.0)  # a checkpoint after every step
     steps: list[int] = []
     with monkeypatch.context() as patch:
         counted(patch, steps.append)
@@ -107,7 +106,7 @@ def test_killed_at_random_steps(make: Make, tiny: Path, tmp_path: Path, monkeypa
 
     counted(monkeypatch, kill)
     for _ in range(5):
-        with pytest.raises(Killed), watch.watching(checkpoints=tmp_path / "kept"):
+        with pytest.raises(Killed), watch.watching(checkpoints=tmp_path / "kept", every=0):
             make(tiny, tmp_path / "resumed")
         assert list((tmp_path / "kept").rglob("state.safetensors"))
     with watch.watching(checkpoints=tmp_path / "kept"):
@@ -138,7 +137,7 @@ def kill(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 told.counted(Patch, kill)
-with watch.watching(checkpoints=Path({str(tmp_path / "kept")!r})):
+with watch.watching(checkpoints=Path({str(tmp_path / "kept")!r}), every=0):
     told.finetuned(Path({str(tiny)!r}), Path({str(tmp_path / "resumed")!r}))
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

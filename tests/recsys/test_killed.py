@@ -15,7 +15,6 @@ from recsys import training, watch
 from recsys.training import Task, TrainingConfig
 
 torch.set_num_threads(1)
-training.KEEP = -1.0  # a checkpoint after every step
 root = Path(sys.argv[1])
 
 
@@ -30,7 +29,7 @@ def fit(name):
         return ((module(torch.from_numpy(x[rows])).squeeze(1) - noise) ** 2).mean()
 
     task = Task(module, training.shuffled(60, 8), loss, "x")
-    with watch.watching(checkpoints=root / name):
+    with watch.watching(checkpoints=root / name, every=0):  # after every step
         trained = training.train(task, TrainingConfig(epochs=4, learning_rate=0.05, schedule="linear"))
     told = {n: v.tolist() for n, v in module.state_dict().items()} | {"losses": trained.losses}
     (root / f"{name}.json").write_text(json.dumps(told))

@@ -355,7 +355,7 @@ def test_a_killed_fit_goes_on_to_the_same_state(name, more, lopsided, tmp_path):
             raise Killed
 
     config = {**more, "patience": 5}
-    with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept"):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path / "kept", every=0):
         fit(name, lopsided, **config)
     seen = []
     with watch.watching(seen.append, tmp_path / "kept"):

@@ -94,7 +94,7 @@ def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
         if progress.epoch == at:
             raise Killed
 
-    with pytest.raises(Killed), watch.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path, every=0):
         training.train(regression(0.1, metric()), config)
     seen: list[Progress] = []
     resumed = regression(0.1, metric())
@@ -109,12 +109,11 @@ def test_a_killed_fit_goes_on_to_the_same_bits(optimizer, at, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adagrad"])
 @pytest.mark.parametrize("average", [1, 2])
-def test_a_fit_killed_inside_an_epoch_goes_on_to_the_same_bits(optimizer, average, tmp_path, monkeypatch):
+def test_a_fit_killed_inside_an_epoch_goes_on_to_the_same_bits(optimizer, average, tmp_path):
     """Killed twice in one epoch, in the step that ends another, and in the last; each step is taken once."""
     config = TrainingConfig(optimizer=optimizer, learning_rate=0.02, schedule="cosine", epochs=4, clip=1.0)
     whole = replace(regression(0.1), average=average)
     expected = training.train(whole, config)
-    monkeypatch.setattr(training, "KEEP", -1.0)  # after every step
     kills, steps = [3, 5, 14, 28], []
 
     def resumed() -> Task:
@@ -131,7 +130,7 @@ def test_a_fit_killed_inside_an_epoch_goes_on_to_the_same_bits(optimizer, averag
         return replace(task, loss=loss)
 
     for _ in range(4):
-        with pytest.raises(Killed), watch.watching(checkpoints=tmp_path):
+        with pytest.raises(Killed), watch.watching(checkpoints=tmp_path, every=0):  # after every step
             training.train(resumed(), config)
         assert len(list(tmp_path.glob("*/*"))) == 1
     last = resumed()
@@ -141,24 +140,33 @@ def test_a_fit_killed_inside_an_epoch_goes_on_to_the_same_bits(optimizer, averag
     assert len(steps) == 28
 
 
-def test_checkpoints_inside_an_epoch_are_some_time_apart(tmp_path, monkeypatch):
-    now, kept = [0.0], []
+def test_checkpoints_are_some_time_apart(tmp_path, monkeypatch):
+    now, kept = [0.0], list[tuple[int, int | None]]()
 
     def keep(folder, trained, module, best, optimizer, within):
-        kept.append((now[0], trained["epochs"], within and within.step))
+        kept.append((trained["epochs"], within and within.step))
 
     monkeypatch.setattr(training, "keep", keep)
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    task = regression()
 
-    def loss(rows, random):
-        now[0] += 50.0  # seconds a step
-        return task.loss(rows, random)
+    def slow() -> Task:
+        task = regression()
 
-    with watch.watching(checkpoints=tmp_path):
-        training.train(replace(task, loss=loss), TrainingConfig(epochs=2))
-    inside = [(0, 3), (0, 6), (1, None), (1, 3), (1, 6), (2, None)]
-    assert [(epochs, step) for _, epochs, step in kept] == inside
+        def loss(rows, random):
+            now[0] += 50.0  # seconds a step
+            return task.loss(rows, random)
+
+        return replace(task, loss=loss)
+
+    for every, expected in (
+        (120.0, [(0, 3), (0, 6), (1, 2), (1, 5)]),
+        (350.0, [(1, None), (2, None)]),  # an epoch of 7 steps
+        (701.0, []),
+    ):
+        kept.clear()
+        with watch.watching(checkpoints=tmp_path, every=every):
+            training.train(slow(), TrainingConfig(epochs=2))
+        assert kept == expected
 
 
 def test_what_belongs_together_is_kept_until_all_is_done(tmp_path):
@@ -167,10 +175,10 @@ def test_what_belongs_together_is_kept_until_all_is_done(tmp_path):
             training.train(regression(), TrainingConfig(epochs=1))
             training.train(regression(), second)
 
-    with watch.watching(checkpoints=tmp_path):
+    with watch.watching(checkpoints=tmp_path, every=0):
         with pytest.raises(ContractError, match="diverged"):
             both(TrainingConfig(optimizer="sgd", learning_rate=1e6, epochs=50))
-        assert len(list((tmp_path / "both").iterdir())) == 1  # the first of the two
+        assert len(list((tmp_path / "both").iterdir())) == 2
         both(TrainingConfig(epochs=2))
         assert not list(tmp_path.iterdir())
         training.train(regression(), TrainingConfig(epochs=1))
@@ -180,7 +188,7 @@ def test_what_belongs_together_is_kept_until_all_is_done(tmp_path):
 
 def test_a_checkpoint_of_another_fit_is_left_alone_and_a_changed_one_refused(tmp_path):
     config = TrainingConfig(epochs=2)
-    with watch.watching(checkpoints=tmp_path):
+    with watch.watching(checkpoints=tmp_path, every=0):
         training.train(regression(), config)
         training.train(regression(), config.model_copy(update={"epochs": 3}))
         assert len(list(tmp_path.iterdir())) == 2
@@ -233,6 +241,32 @@ def test_progress_tells_loss_and_time_left():
     assert [(p.epoch, p.epochs, p.step, p.steps) for p in seen] == [(n, 3, 7, 7) for n in (1, 2, 3)]
     assert [p.remaining_s > 0 for p in seen] == [True, True, False]
     assert all(np.isfinite(p.loss) and p.validation is None for p in seen)
+
+
+def test_what_is_noted_of_a_fit_holds_the_epochs_before_a_kill(tmp_path):
+    config = TrainingConfig(epochs=4, patience=4)
+    with watch.noting() as whole:
+        training.train(regression(0.1, metric()), config)
+
+    def kill(progress: Progress) -> None:
+        assert not progress.resumed
+        if progress.epoch == 3:
+            raise Killed
+
+    outside: list[Progress] = []
+    with watch.watching(outside.append), watch.keeping(tmp_path, every=0):
+        with watch.noting() as killed, pytest.raises(Killed), watch.telling(kill):
+            training.train(regression(0.1, metric()), config)
+        with watch.noting() as noted, watch.noting() as inside:
+            training.train(regression(0.1, metric()), config)
+            training.train(regression(0.1, metric()), config)  # of which all was done before
+    assert killed == []
+    assert inside == noted
+    assert [(p.epoch, p.resumed) for p in outside] == [(1, False), (2, False), (4, True)]
+    assert [fit.resumed for fit in (*whole, *noted)] == [False, True, True]
+    assert [fit.epochs for fit in noted] == [whole[0].epochs] * 2
+    assert [epoch.epoch for epoch in whole[0].epochs] == [1, 2, 3, 4]
+    assert len({epoch.validation for epoch in whole[0].epochs}) == 4
 
 
 def test_a_rate_warms_up_and_falls():
@@ -368,7 +402,7 @@ def test_groups_go_on_to_the_same_bits(tmp_path):
         if progress.epoch == 2:
             raise Killed
 
-    with pytest.raises(Killed), watch.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path, every=0):
         training.train(task(), config)
     with watch.watching(checkpoints=tmp_path):
         assert training.train(resumed, config) == expected
@@ -399,7 +433,7 @@ def test_the_last_epochs_are_averaged_also_after_a_kill(tmp_path):
         if progress.epoch == 4 and progress.step == progress.steps:
             raise Killed
 
-    with pytest.raises(Killed), watch.watching(kill, tmp_path):
+    with pytest.raises(Killed), watch.watching(kill, tmp_path, every=0):
         training.train(replace(regression(0.1), average=3), config)
     resumed = replace(regression(0.1), average=3)
     with watch.watching(checkpoints=tmp_path):

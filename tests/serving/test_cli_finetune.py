@@ -26,6 +26,8 @@ model = "{model}"
 epochs = 2
 batch_size = 32
 max_tokens = 16
+[train]
+checkpoint_seconds = 0
 """
 
 
