@@ -79,6 +79,6 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, begin: bool = False) 
     if absent:
         raise ContractError(
             f"{folder}/{WEIGHTS}: {len(absent)} weights are missing or of another shape, {min(absent)} for "
-            "one: this is no cross-encoder of one output; `nlp.rerank.train` makes one"
+            "one: this is no cross-encoder of one output; `attune rerank` makes one"
         )
     return tokenizer, CrossNetwork(body).to(dtype).eval()

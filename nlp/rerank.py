@@ -25,7 +25,7 @@ from nlp.retrieval import Index
 from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
-from recsys import training
+from recsys import training, watch
 from recsys.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class RerankConfig(BertDefaults, TrainingConfig):
     max_tokens: int = Field(256, ge=8, le=512, description="tokens of both texts; the model may cap it")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a layer over that of the one above it")
     head_rate: PositiveFloat = Field(10.0, description="times the rate, for what lies over the model")
+    validation_share: float = Field(
+        0.1, ge=0, lt=0.5, description="share of users, and of the end of time, that is validated by"
+    )
 
     learning_rate: PositiveFloat = Field(5e-5, description="step size at its highest")
     batch_size: PositiveInt = Field(8, description="pairs a step, each with its negatives")
@@ -70,26 +73,33 @@ def train(
     root: Path,
     further: Sequence[str] = (),
     phase: Phase = lambda _: nullcontext(),
+    chosen: pl.DataFrame | None = None,
 ) -> Trained:
     """Train on PAIRS without scores and seal the cross-encoder in a folder under `root`.
 
     `held` are pairs to validate by, maybe none. `further` texts answer none of the questions and are
-    negatives like the right texts of other pairs. The folder is named by all it depends on; what is there
-    already is returned as it is.
+    negatives like the right texts of other pairs. `chosen` (user_id, text) is everything users chose: no
+    negative of theirs. The folder is named by all it depends on; what is there already is returned as it is.
     """
     if len(learned) < 2:
-        raise ContractError(f"{len(learned)} pairs are too few to learn from")
+        raise ContractError(
+            f"{len(learned)} pairs are too few to learn from: give more texts, or a longer time"
+        )
     if learned["score"].count() + held["score"].count():
-        raise ContractError("pairs with scores are for `nlp.finetune`: here one text answers, others do not")
+        raise ContractError(
+            "pairs with scores are for `attune finetune`: here one text answers, others do not"
+        )
     if not config.negatives + config.others:
         raise ContractError("negatives = 0 and others = 0: a right text is told from no other")
     base = locate(EncoderConfig(model=config.model))
     assert isinstance(base, Path)  # nothing may be downloaded
-    data = [manifest.digest(frame.write_ndjson().encode()) for frame in (learned, held)]
+    frames = (learned, held, *(() if chosen is None else (chosen,)))
+    data = [manifest.digest(frame.write_ndjson().encode()) for frame in frames]
     settings = config.model_dump(mode="json", exclude={"model"})
     place = root / f"reranker-{manifest.content_key(FORMAT, digest(base), settings, data, list(further))}"
     if not place.exists():
-        _train(base, coded(learned), coded(held), config, place, further, phase)
+        with watch.undertaking(place.name):
+            _train(base, coded(learned, chosen), coded(held, chosen), config, place, further, phase)
     about = manifest.verify(place)
     return Trained(place, about["before"], about["after"])
 

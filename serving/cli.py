@@ -28,6 +28,7 @@ from serving.cli_options import (
     print_json,
 )
 from serving.cli_report import add_report
+from serving.cli_search import add_search
 from serving.cli_tune import add_tune
 from serving.cli_upkeep import add_upkeep
 
@@ -329,6 +330,7 @@ add_report(app)
 add_classify(app)
 add_finetune(app)
 add_match(app)
+add_search(app)
 add_tune(app)
 add_off_policy(app)
 

@@ -65,8 +65,8 @@ def _print_outcome(outcome: Any, as_json: bool, quiet: bool) -> None:
             )
         if outcome.encoders and outcome.deleted:
             print(  # noqa: T201
-                f"[text] model reads texts with an encoder that may have learned from them: "
-                f"{', '.join(outcome.encoders)}; `attune finetune` makes another to set it to"
+                f"[text] or [search.reader] reads texts with what may have learned from them: "
+                f"{', '.join(outcome.encoders)}; `attune finetune` and `attune rerank` make others"
             )
         elif outcome.encoders:
             print(  # noqa: T201

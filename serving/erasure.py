@@ -147,9 +147,9 @@ def _encoders(workspace: Workspace) -> list[str]:
 
 def _reads(workspace: Workspace, encoder: str) -> bool:
     """Whether the settings read texts with an encoder of this workspace."""
-    model = workspace.settings.text.model
+    models = (workspace.settings.text.model, workspace.settings.search.reader.model)
     own = (workspace.folder / ENCODERS / encoder).resolve()
-    return model is not None and (workspace.root / model).resolve() == own
+    return any(model is not None and workspace.located(model).resolve() == own for model in models)
 
 
 def _events_left(workspace: Workspace) -> bool:

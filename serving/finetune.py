@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from nlp.finetune import Tuned, finetune
+from nlp.finetune import FinetuneConfig, Tuned, finetune
 from nlp.pairs import divided, from_file, of_snapshot, read_table
 from nlp.pretrain import pretrain
+from nlp.rerank import RerankConfig
 from profiles.schema import ContractError
 from recsys import watch
 from serving.progress import Progress
@@ -36,10 +37,9 @@ class Told:
     hard: pl.DataFrame | None  # user_id and text of what they are recommended
 
     @classmethod
-    def of(cls, workspace: Workspace) -> "Told":
+    def of(cls, workspace: Workspace, config: FinetuneConfig | RerankConfig) -> "Told":
         """Read the pairs and cut off those to validate by."""
         pairs, chosen = _pairs(workspace)
-        config = workspace.settings.finetune
         train, validation = divided(pairs, config.validation_share, config.seed)
         return cls(train, validation, chosen, _hard(workspace))
 
@@ -49,7 +49,7 @@ def run(workspace: Workspace, progress: Progress) -> Outcome:
     settings = workspace.settings
     with workspace.alone():
         workspace.remember()
-        told = Told.of(workspace)
+        told = Told.of(workspace, settings.finetune)
         train, validation = told.train, told.validation
         progress.say(f"finetune: {len(train):,} pairs to learn from, {len(validation):,} to validate by")
 

@@ -1,13 +1,16 @@
 """What pydantic finds wrong with a configuration, as one line a place: what is wrong, what would be right."""
 
 import difflib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from profiles.schema import ContractError
 from serving.places import Place
 
+Config = TypeVar("Config", bound=BaseModel)
 Problem = tuple[Place, str]
 
 
@@ -43,6 +46,15 @@ def say(found: Any) -> str:
     got = found.get("input")
     shown = "" if isinstance(got, dict | list | tuple) else f", not {got!r}"
     return message.replace("tuple", "list").replace("dictionary", "table") + shown
+
+
+def chosen(command: str, config: Config, asked: Mapping[str, Any]) -> Config:
+    """Return a section with what a command was asked for instead; raises ContractError for what cannot be."""
+    try:
+        return type(config).model_validate({**config.model_dump(), **asked})
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, found['loc']))}: {say(found)}" for found in error.errors()]
+        raise ContractError(f"{command}: {'; '.join(wrong)}") from None
 
 
 def _key(place: Place) -> str:

@@ -13,11 +13,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from nlp.cross_encoder import CrossEncoderConfig
 from nlp.encoder import EncoderConfig
 from nlp.finetune import FinetuneConfig
 from nlp.labelling import LabelsConfig
 from nlp.pairs import PairsConfig
 from nlp.pretrain import PretrainConfig
+from nlp.rerank import RerankConfig
+from nlp.retrieval import By, RetrievalConfig
 from profiles.features import FeaturesConfig
 from profiles.interactions import InteractionsConfig
 from profiles.schema import ContractError
@@ -50,6 +53,21 @@ class TextConfig(EncoderConfig):
         False,
         description="whether what users wrote of an item, up to then, is part of what recommenders read",
     )
+
+
+class ReaderConfig(CrossEncoderConfig):
+    """Which cross-encoder puts the first places of a search in order, and how it reads."""
+
+    model: str | None = Field(
+        None, min_length=1, description="folder that `attune rerank` wrote, ${VAR} expanded; null: none reads"
+    )
+
+
+class SearchConfig(RetrievalConfig):
+    """How `attune search` finds what answers a text."""
+
+    by: By = Field("both", description="words (BM25), vectors of [text], or both, fused")
+    reader: ReaderConfig = Field(ReaderConfig(), description="who reads the first places again")
 
 
 class TrainConfig(BaseModel):
@@ -171,6 +189,8 @@ class Settings(BaseModel):
     pairs: PairsConfig = PairsConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    rerank: RerankConfig = RerankConfig()
+    search: SearchConfig = SearchConfig()
     recommenders: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: dict(DEFAULT_RECOMMENDERS), min_length=1, description="sources of the blend"
     )

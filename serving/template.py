@@ -71,6 +71,16 @@ timestamp = "timestamp"        # or  order = "position"  for a log without times
 # batch_size = 64              # each pair is a negative of all others
 #   sizes = [128]              # Matryoshka: [text] dimension = 128 then loses little
 
+# [rerank]                     # the cross-encoder of `attune rerank`: pairs of [pairs], read together
+# epochs = 2
+# negatives = 3                # wrong texts that share words, drawn for a pair
+
+# [search]                     # of `attune search`
+# by = "both"                  # words (BM25), vectors, or both, fused
+# reread = 50                  # first places that a cross-encoder puts in order
+#   [search.reader]
+#   model = "workspace/encoders/reranker-…"
+
 [recommenders.popularity]      # each table is a source of the blend; `type` names the recommender
 [recommenders.recent]
 type = "popularity"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from profiles.schema import ContractError
 from recsys.apart import Apart
@@ -19,11 +19,8 @@ from recsys.edges import Edge, edges, taken_by
 from recsys.space import Settings, Space, Value
 from recsys.tries import Try
 from recsys.tuning import Found, Objective, Tell, TuningConfig, rounded, search
-from serving.mistakes import say
 
 BUDGETS = ("trials", "minutes", "memory_gb")  # they change how many trials there are, not what they say
-
-Config = TypeVar("Config", bound=TuningConfig)
 
 
 class Subject(Protocol):
@@ -99,15 +96,6 @@ class TunedSource:
     def current(self) -> Try | None:
         """The trial of the settings as they are now."""
         return next((t for t in self.found.tries if t.settings == self.before), None)
-
-
-def chosen(config: Config, asked: dict[str, Any]) -> Config:
-    """Return the configuration with what was asked for instead; raises ContractError for what cannot be."""
-    try:
-        return type(config).model_validate({**config.model_dump(), **asked})
-    except ValidationError as error:
-        wrong = [f"{found['loc'][0]}: {say(found)}" for found in error.errors()]
-        raise ContractError("tune: " + "; ".join(wrong)) from None
 
 
 def tune(

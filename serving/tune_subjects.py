@@ -8,9 +8,10 @@ from nlp.crossval import CrossValidationConfig
 from profiles.schema import ContractError
 from recsys.tuning import TuningConfig
 from serving.labelled import Asked
+from serving.mistakes import chosen
 from serving.pipeline import Pipeline
 from serving.progress import Progress
-from serving.tune import Subject, chosen
+from serving.tune import Subject
 from serving.tune_sources import Source, Tuner
 from serving.tune_texts import CLASSIFY, FINETUNE, NAMES, Classifying, Finetuning, LabelTuneConfig
 from serving.workspace import Workspace, settings_file
@@ -38,18 +39,18 @@ def subjects(
     sources = [name for name in names if name not in NAMES]
     if opened is not None and sources:
         pipeline = Pipeline(opened, progress)
-        tuner = Tuner(pipeline, chosen(opened.settings.tune, dict(asked)))
+        tuner = Tuner(pipeline, chosen("tune", opened.settings.tune, asked))
         pipeline.run(("build",))
         found |= {name: Source(tuner, name) for name in tuner.names(sources)}
     if opened is not None and FINETUNE in names:
         plain = {name: value for name, value in asked.items() if name not in LISTS}
-        found[FINETUNE] = Finetuning(opened, chosen(_budget(opened), plain))
+        found[FINETUNE] = Finetuning(opened, chosen("tune", _budget(opened), plain))
     if CLASSIFY in names:
         if labelled["file"] is None:
             raise ContractError("classify: name the file of labelled texts by --file")
         budget = TuningConfig() if opened is None else _budget(opened)
         plain = {name: value for name, value in asked.items() if name != "k"}
-        wanted = chosen(LabelTuneConfig(**budget.model_dump()), plain)
+        wanted = chosen("tune", LabelTuneConfig(**budget.model_dump()), plain)
         found[CLASSIFY] = Classifying(Asked(**labelled), CrossValidationConfig(**dealing), wanted)
     return [found[name] for name in dict.fromkeys([*names, *found]) if name in found]
 

@@ -52,7 +52,7 @@ class Finetuning:
     @cached_property
     def told(self) -> Told:
         """The pairs; ContractError where there are none to validate by."""
-        told = Told.of(self.workspace)
+        told = Told.of(self.workspace, self.fixed)
         if told.validation.is_empty():
             raise ContractError(
                 f"finetune: of {len(told.train)} pairs there are none to validate by: raise validation_share "

@@ -23,6 +23,7 @@ from serving.erasure import erase, retain
 from serving.labels import profiles
 from serving.pipeline import Pipeline
 from serving.progress import Progress
+from serving.settings import ReaderConfig
 from serving.workspace import Workspace
 from serving.write_report import write as write_report
 
@@ -152,16 +153,19 @@ def holders(folder: Path, users: list[str]) -> set[str]:
 def test_encoders_that_may_have_learned_are_named_or_deleted(
     copied: tuple[Workspace, list[str]], retrain: bool
 ) -> None:
-    """All but the one that the settings read texts with: that one is named."""
+    """All but those that the settings read texts with: these are named."""
     workspace, users = copied
     model = workspace.settings.text.model
-    for name in ("tuned-1", "tuned-2"):
+    every = ["reranker-1", "reranker-2", "tuned-1", "tuned-2"]
+    for name in every:
         shutil.copytree(str(locate(EncoderConfig(model=model))), workspace.folder / "encoders" / name)
     text = workspace.settings.text.model_copy(update={"model": str(workspace.folder / "encoders/tuned-2")})
-    workspace.settings = workspace.settings.model_copy(update={"text": text})
+    reader = ReaderConfig(model=str(workspace.folder / "encoders/reranker-1"))
+    search = workspace.settings.search.model_copy(update={"reader": reader})
+    workspace.settings = workspace.settings.model_copy(update={"text": text, "search": search})
     assert erase(workspace, ["nobody at all"], False, QUIET).encoders == []
     outcome = erase(workspace, users[:1], retrain, QUIET)
-    assert outcome.encoders == (["tuned-2"] if retrain else ["tuned-1", "tuned-2"])
+    assert outcome.encoders == (["reranker-1", "tuned-2"] if retrain else every)
     assert sorted(path.name for path in (workspace.folder / "encoders").iterdir()) == outcome.encoders
 
 

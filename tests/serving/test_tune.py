@@ -11,9 +11,9 @@ from profiles.schema import ContractError
 from recsys.models import RECOMMENDERS
 from recsys.split import splits, validations
 from serving.cli import app
+from serving.mistakes import chosen
 from serving.pipeline import Pipeline
 from serving.settings import TuneConfig
-from serving.tune import chosen
 from serving.tune_sources import Tuner
 from serving.workspace import Workspace
 from serving.write_report import write
@@ -103,11 +103,11 @@ def test_names(workspace):
 
 
 def test_what_is_asked_for_is_checked():
-    assert chosen(CONFIG, {"method": "grid"}).method == "grid"
+    assert chosen("tune", CONFIG, {"method": "grid"}).method == "grid"
     with pytest.raises(ContractError, match="tune: method: input should be 'bayesian', 'random' or 'grid'"):
-        chosen(CONFIG, {"method": "genetic"})
+        chosen("tune", CONFIG, {"method": "genetic"})
     with pytest.raises(ContractError, match="tune: metric: input should be"):
-        chosen(CONFIG, {"metric": "novelty"})  # more of it is not better
+        chosen("tune", CONFIG, {"metric": "novelty"})  # more of it is not better
 
 
 def test_a_best_at_the_end_is_told_and_the_range_can_be_widened(workspace, capsys):
