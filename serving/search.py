@@ -15,9 +15,10 @@ from nlp.retrieval import Index, RetrievalConfig
 from profiles.schema import ContractError, microseconds
 from profiles.snapshot import Snapshot
 from recsys.dataset import Catalogue
-from serving.finetune import Told, kept, watched
+from serving.finetune import Told, watched
 from serving.progress import Progress
 from serving.settings import SearchConfig, where
+from serving.training import Checkpoints
 from serving.workspace import ENCODERS, Workspace
 
 
@@ -43,7 +44,7 @@ def learn(workspace: Workspace, progress: Progress) -> Outcome:
             return watched(f"rerank: {title}", progress)
 
         root = workspace.folder / ENCODERS
-        with kept(workspace):
+        with Checkpoints.of(workspace).kept():
             trained = train(told.train, told.validation, config, root, (), phase, told.chosen)
     return Outcome(trained, learned, held)
 
