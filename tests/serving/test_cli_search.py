@@ -36,6 +36,8 @@ epochs = 15
 learning_rate = 3e-3
 precision = "float32"
 validation_share = {share}
+[train]
+checkpoint_seconds = 0
 [search]
 by = "words"
 reread = 2
