@@ -84,7 +84,7 @@ def test_it_learns_and_comes_back_the_same(name: str, tiny: EncoderConfig, tmp_p
     assert not [path for path in (tmp_path / "made").rglob("*") if path.suffix in (".pkl", ".bin", ".pt")]
 
 
-@pytest.mark.parametrize("method", ["frozen", "boosting"])
+@pytest.mark.parametrize("method", ["frozen", "prototypes", "boosting"])
 def test_on_the_vectors_of_a_trained_encoder(method: str, tmp_path: Path):
     texts, labels = corpus(90)
     classifier = train(
@@ -234,6 +234,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ({"average_epochs": 2, "patience": 1}, "needs patience = 0"),
         ({"average_epochs": 9, "epochs": 3}, "average_epochs = 9 of epochs = 3"),
         ({"method": "fewshot", "train_body": False}, "use frozen"),
+        ({"method": "prototypes", "many": True}, "use frozen or finetune"),
         ({"encoder": {"dimension": 64}}, "learns from whole vectors"),
     ):
         with pytest.raises(ValidationError, match=message):
