@@ -12,6 +12,7 @@ from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier, load, out_of_fold, train
 from nlp.crossval import CrossValidationConfig
 from nlp.encoder import EncoderConfig
+from nlp.explain import label_reasons
 from profiles.schema import ContractError
 
 FILLERS = ["please", "tell", "me", "now", "about", "the", "thing", "you", "said", "to"]
@@ -92,6 +93,9 @@ def test_on_the_vectors_of_a_trained_encoder(method: str, tmp_path: Path):
     )
     assert right(classifier, *corpus(60, seed=1)) > 0.85
     assert load(tmp_path / "made").members[0].encoder.name.startswith("body-")
+    linear = method != "boosting"
+    reasons = label_reasons(classifier, texts[0], labels[0])
+    assert reasons.method == ("integrated gradients" if linear else "leave one word out")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny: EncoderConfig, tmp_path: Path):
