@@ -46,10 +46,9 @@ MEASURED = ("nlp", "recsys/training.py", "examples/medquad/paraphrases.csv")
 FIGURES = ("macro_f1", "low", "high", "fit_s")
 BERT: list[dict[str, Any]] = [
     {"method": "frozen"},
-    {"method": "fewshot", "epochs": 1},
+    {"method": "prototypes", "scale": 8.0, "penalty": 10.0},
     {"method": "finetune", "epochs": 1, "learning_rate": 5e-5},
     {"method": "finetune", "epochs": 2, "learning_rate": 1.5e-4},
-    {"method": "finetune", "epochs": 2, "learning_rate": 1.5e-4, "contrastive": 0.5},
 ]
 METHODS: dict[str, list[dict[str, Any]]] = {
     "tfidf": [{"method": "tfidf", "penalty": p} for p in (0.01, 0.1, 1.0)],

@@ -9,12 +9,14 @@ from nlp.encoder import EncoderConfig
 from recsys.space import Tuned, Value
 from recsys.training import TrainingConfig
 
-Method = Literal["finetune", "fewshot", "frozen", "boosting", "tfidf"]
+Method = Literal["finetune", "fewshot", "frozen", "prototypes", "boosting", "tfidf"]
 # Who reads a setting, so that no other method's search goes through it.
 Reads = dict[str, tuple[Value, ...]]
 LABELS: Reads = {"method": ("finetune",)}
 GRADIENTS: Reads = {"method": ("finetune", "fewshot")}
-LOGISTIC: Reads = {"method": ("fewshot", "frozen", "tfidf")}
+COSINES: Reads = {"method": ("finetune", "prototypes")}
+PROTOTYPES: Reads = {"method": ("prototypes",)}
+LOGISTIC: Reads = {"method": ("fewshot", "frozen", "prototypes", "tfidf")}
 
 
 class ClassifierConfig(TrainingConfig):
@@ -23,7 +25,8 @@ class ClassifierConfig(TrainingConfig):
     method: Method = Field(
         "finetune",
         description="finetune: encoder and labels together; fewshot: contrastive pairs, then logistic; "
-        "frozen: logistic on the encoder's vectors; boosting: trees on them; tfidf: logistic on words",
+        "frozen: logistic on the encoder's vectors; prototypes: logistic held near each label's mean, "
+        "for words other than those learned from; boosting: trees on the vectors; tfidf: logistic on words",
     )
     many: bool = Field(False, description="whether a text may have several labels, or none")
     threshold: Annotated[float, Tuned(0.1, 0.9, where={"many": (True,)})] = Field(
@@ -71,7 +74,7 @@ class ClassifierConfig(TrainingConfig):
     head_rate: Annotated[PositiveFloat, Tuned(1, 100, log=True, where=LABELS)] = Field(
         10.0, description="step size of the labels' weights against the top layer's"
     )
-    scale: Annotated[PositiveFloat, Tuned(4, 64, log=True, where=LABELS)] = Field(
+    scale: Annotated[PositiveFloat, Tuned(4, 64, log=True, where=COSINES)] = Field(
         16.0, description="logits are scale × cosine of text and label"
     )
     label_smoothing: Annotated[float, Tuned(0, 0.3, where=LABELS)] = Field(
@@ -92,6 +95,12 @@ class ClassifierConfig(TrainingConfig):
 
     penalty: Annotated[PositiveFloat, Tuned(1e-3, 10, log=True, where=LOGISTIC)] = Field(
         0.1, description="logistic: L2 against the sum of the losses (1 / C)"
+    )
+    within: Annotated[PositiveFloat, Tuned(0.1, 10, log=True, where=PROTOTYPES)] = Field(
+        1.0, description="prototypes: less: directions in which texts of one label differ count less"
+    )
+    names: Annotated[NonNegativeFloat, Tuned(among=(0.0, 0.1, 0.25, 0.5), where=PROTOTYPES)] = Field(
+        0.25, description="prototypes: what a label's own name counts beside the mean of its texts"
     )
     trees: Annotated[PositiveInt, Tuned(20, 500, log=True, where={"method": ("boosting",)})] = Field(
         100, description="boosting: rounds, a tree a label each"
@@ -115,6 +124,8 @@ class ClassifierConfig(TrainingConfig):
             raise ValueError(f"encoder.dimension: {self.method} learns from whole vectors")
         if self.method == "fewshot" and not self.train_body:
             raise ValueError("fewshot trains the encoder: with train_body = false use frozen")
+        if self.method == "prototypes" and self.many:
+            raise ValueError("prototypes gives a text one label: with many = true use frozen or finetune")
         if self.average_epochs > self.epochs:
             raise ValueError(f"average_epochs = {self.average_epochs} of epochs = {self.epochs}")
         return self

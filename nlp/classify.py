@@ -26,6 +26,7 @@ from nlp.encoder import TextEncoder
 from nlp.label_metrics import Judged
 from nlp.label_sets import Given, LabelSet, Matrix, Probabilities
 from nlp.light_learners import Floats, Linear, fit_logistic, fit_trees, probabilities
+from nlp.prototypes import fit_prototypes, words_of
 from nlp.scorers import Scorer, Words
 from profiles import manifest
 from profiles.schema import ContractError
@@ -162,7 +163,7 @@ def train(
             # A member is a fit like any other: one that was made alone before is gone on from.
             own = config.model_copy(update={"seed": config.seed + number, "members": 1})
             asked = None if judge is None else lambda m: judge(Classifier(known, config, prior, (m,), about))
-            trained = _member(told, truth, learned, held, own, place, asked)
+            trained = _member(told, known, truth, learned, held, own, place, asked)
             about["history"].append(asdict(trained))
     return load(folder)
 
@@ -243,6 +244,7 @@ def _parts(labels: LabelSet, truth: Matrix, config: ClassifierConfig) -> list[tu
 
 def _member(
     texts: list[str],
+    labels: LabelSet,
     truth: Matrix,
     learned: Rows,
     held: Rows,
@@ -275,6 +277,10 @@ def _member(
     vectors = encoder.encode(told)
     if config.method == "frozen":
         scorers.write_head(fit_logistic(vectors, aims, config.many, config.penalty, balanced), place)
+    elif config.method == "prototypes":
+        named = encoder.encode(words_of(labels.names))
+        shape = (config.within, config.names, config.scale, config.penalty, balanced)
+        scorers.write_head(fit_prototypes(vectors, aims, named, *shape), place)
     else:
         settings = (config.trees, config.leaves, balanced, config.seed)
         scorers.write_head(fit_trees(vectors, aims, config.many, *settings), place)

@@ -12,6 +12,7 @@ from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier, load, out_of_fold, train
 from nlp.crossval import CrossValidationConfig
 from nlp.encoder import EncoderConfig
+from nlp.explain import label_reasons
 from profiles.schema import ContractError
 
 FILLERS = ["please", "tell", "me", "now", "about", "the", "thing", "you", "said", "to"]
@@ -84,7 +85,7 @@ def test_it_learns_and_comes_back_the_same(name: str, tiny: EncoderConfig, tmp_p
     assert not [path for path in (tmp_path / "made").rglob("*") if path.suffix in (".pkl", ".bin", ".pt")]
 
 
-@pytest.mark.parametrize("method", ["frozen", "boosting"])
+@pytest.mark.parametrize("method", ["frozen", "prototypes", "boosting"])
 def test_on_the_vectors_of_a_trained_encoder(method: str, tmp_path: Path):
     texts, labels = corpus(90)
     classifier = train(
@@ -92,6 +93,9 @@ def test_on_the_vectors_of_a_trained_encoder(method: str, tmp_path: Path):
     )
     assert right(classifier, *corpus(60, seed=1)) > 0.85
     assert load(tmp_path / "made").members[0].encoder.name.startswith("body-")
+    linear = method != "boosting"
+    reasons = label_reasons(classifier, texts[0], labels[0])
+    assert reasons.method == ("integrated gradients" if linear else "leave one word out")
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny: EncoderConfig, tmp_path: Path):
@@ -234,6 +238,7 @@ def test_settings_that_contradict_each_other_are_refused():
         ({"average_epochs": 2, "patience": 1}, "needs patience = 0"),
         ({"average_epochs": 9, "epochs": 3}, "average_epochs = 9 of epochs = 3"),
         ({"method": "fewshot", "train_body": False}, "use frozen"),
+        ({"method": "prototypes", "many": True}, "use frozen or finetune"),
         ({"encoder": {"dimension": 64}}, "learns from whole vectors"),
     ):
         with pytest.raises(ValidationError, match=message):

@@ -148,13 +148,14 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path: Path) -> None:
 # Spaces
 
 
-@pytest.mark.parametrize("method", ["finetune", "fewshot", "frozen", "boosting", "tfidf"])
+@pytest.mark.parametrize("method", ["finetune", "fewshot", "frozen", "prototypes", "boosting", "tfidf"])
 def test_a_method_is_searched_where_it_reads(method: str) -> None:
     fixed = ClassifierConfig(method=method)
     space = Space.of(ClassifierConfig, fixed.model_dump())
     names = set(space.dimensions)
     assert ("learning_rate" in names) == (method in ("finetune", "fewshot"))
-    assert ("penalty" in names) == (method in ("fewshot", "frozen", "tfidf"))
+    assert ("penalty" in names) == (method in ("fewshot", "frozen", "prototypes", "tfidf"))
+    assert ("within" in names) == (method == "prototypes")
     assert ("trees" in names) == (method == "boosting")
     assert ("grams" in names) == (method == "tfidf")
     assert "threshold" not in names
