@@ -50,9 +50,11 @@ def trade_off(frame: pl.DataFrame, x: str, y: str, log: bool = False, reference:
     rows = _labelled(rows.filter(pl.col("x") > 0) if log else rows, log)
     axis = alt.X("x:Q", title=x).scale(zero=False)
     if log:
-        tens = _tens(rows["x"].to_list())
+        marks = tens(rows["x"].to_list())
         axis = (
-            alt.X("x:Q", title=x).scale(type="log", domain=[tens[0], tens[-1]]).axis(values=tens, format="~g")
+            alt.X("x:Q", title=x)
+            .scale(type="log", domain=[marks[0], marks[-1]])
+            .axis(values=marks, format="~g")
         )
     base = alt.Chart(_data(alt, rows)).encode(axis)
     color, shape = _looks(alt)
@@ -215,7 +217,7 @@ def _labelled(rows: pl.DataFrame, log: bool) -> pl.DataFrame:
     return rows.with_columns(label=pl.Series(label, dtype=pl.Float64), side=pl.Series(sides, dtype=pl.String))
 
 
-def _tens(values: Sequence[float]) -> list[float]:
+def tens(values: Sequence[float]) -> list[float]:
     """Return the powers of ten from below the least value to above the largest; two at least."""
     low, high = floor(log10(min(values, default=1.0))), ceil(log10(max(values, default=1.0)))
     return [10.0**n for n in range(low, max(high, low + 1) + 1)]

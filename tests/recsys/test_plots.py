@@ -112,7 +112,7 @@ def test_no_label_hides_another():
 
 @pytest.mark.parametrize("tens", [([0.5, 3.0], [0.1, 1, 10]), ([10.0], [10, 100]), ([], [1, 10])])
 def test_axes_begin_and_end_at_powers_of_ten(tens):
-    assert plots._tens(tens[0]) == pytest.approx(tens[1])
+    assert plots.tens(tens[0]) == pytest.approx(tens[1])
 
 
 @pytest.mark.parametrize("module", ["altair", "vl_convert"])
