@@ -55,7 +55,7 @@ class LabelValidation:
         parts: list[Judged] = []
         for number, fold in enumerate(dealt):
             first = number == 0
-            with watch.watching(quarters(report, first), validates=first):
+            with watch.trying(quarters(report, first), validates=first):
                 parts.append(of_fold(self.texts, self.labels, config, known, fold, self._value))
             report(PARTS + number + 1, self._value(*parts))
         return Outcome(self._value(*parts))
@@ -82,7 +82,7 @@ class PairValidation:
         config = changed(self.fixed, settings)
         with (
             TemporaryDirectory(prefix="finetune-") as scratch,
-            watch.watching(quarters(report, True), validates=True),
+            watch.trying(quarters(report, True), validates=True),
         ):
             tuned = finetune(self.train, self.validation, config, Path(scratch), self.chosen, self.hard)
         if tuned.after is None:

@@ -132,7 +132,7 @@ class _Fit:
         return self._patient and self.best_epoch > 0
 
     def run(self, kind: type[Recommender], train: Dataset) -> Recommender:
-        with watch.watching(self._watch):
+        with watch.trying(self._watch):
             return kind(self._config).fit(train)
 
     def _watch(self, progress: watch.Progress) -> None:

@@ -33,6 +33,7 @@ class Watch:
     checkpoints: Path | None = None  # written there now and then; a fit that finds its own goes on
     device: str | None = None  # of torch; none: CUDA where there is one
     validates: bool = False  # whether every epoch is validated that can be, though nothing stops by it
+    trial: bool = False  # of a search: one that goes on tells of the epochs before too; see `trying`
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -54,10 +55,25 @@ def watching(
 
 
 @contextmanager
+def trying(progress: Callable[[Progress], None], validates: bool = False) -> Iterator[None]:
+    """Watch the fits of a trial of a search; their checkpoints lie where whoever watches outside keeps them.
+
+    A trial that was interrupted and goes on has to reach the same verdicts: so its fits tell of every epoch,
+    those before the interruption too, and keep their checkpoints until all of the trial is done.
+    """
+    token = _WATCH.set(replace(watched(), progress=progress, validates=validates, trial=True))
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
+
+
+@contextmanager
 def undertaking(name: str) -> Iterator[None]:
     """Keep the checkpoints of the fits begun inside, parts of one piece of work, until all of it is done.
 
-    They lie in a folder of that `name` among those of whoever watches outside; an error leaves it there.
+    They lie in a folder of that `name` among those of whoever watches outside; an error leaves it there. What
+    is undertaken in a trial is a part of that.
     """
     outer = watched()
     if outer.checkpoints is None:
@@ -69,7 +85,8 @@ def undertaking(name: str) -> Iterator[None]:
         yield
     finally:
         _WATCH.reset(token)
-    shutil.rmtree(place, ignore_errors=True)
+    if not outer.trial:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

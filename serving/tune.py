@@ -1,9 +1,11 @@
 """`attune tune`: settings of sources, of fine-tuning and of classifiers, searched and never on a test.
 
 A subject is whatever has settings to search. Trials are kept in tuning/<name>-<key>.jsonl; the key stands
-for all that a trial depends on, so that anything that would make other figures begins a new search.
+for all that a trial depends on, so that anything that would make other figures begins a new search. While a
+trial runs its checkpoints lie in cache/training: one that was killed goes on.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from profiles.schema import ContractError
+from recsys import watch
 from recsys.apart import Apart
 from recsys.edges import Edge, edges, taken_by
 from recsys.space import Settings, Space, Value
@@ -119,8 +122,11 @@ def tune(
     values = subject.fixed.model_dump()
     before = {name: values[name] for name in space.dimensions}
     path = folder / "tuning" / f"{subject.name}-{subject.key(space)}.jsonl"
-    with _objective(subject) as objective:
+    unended = folder / "cache" / "training" / path.stem
+    with _objective(subject) as objective, watch.watching(checkpoints=unended):
         found = search(space, objective, subject.config, path, [before], tell)
+    if found.complete:
+        shutil.rmtree(unended, ignore_errors=True)
     done = sum(t.state == "done" for t in found.tries)
     ends = edges(space, found.best.settings, takes) if done > 1 else ()
     return TunedSource(subject.name, subject.type, subject.metric, space, rounded(before), found, ends)
