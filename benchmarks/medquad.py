@@ -12,7 +12,8 @@ Macro-F1 over the 35 types with 80 questions or more; 95 % intervals by bootstra
 paraphrases.
 
 `answers_`: the answers of all entities are searched with the questions of a fifth of them; `tuned` learned
-question ↔ answer from the other four. Right is any answer to the same type about the same entity.
+question ↔ answer from the other four, `reranked` is a cross-encoder that did, and reads the first REREAD
+places of the untuned vectors again. Right is any answer to the same type about the same entity.
 
     python -m benchmarks.medquad --data DIR
 """
@@ -29,19 +30,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from benchmarks.labelled import options
 from benchmarks.process import ROOT, Figures, NotReached, Task
 from benchmarks.report import KEPT, Benchmark, Plan, Row
 from profiles import manifest
 
 if TYPE_CHECKING:
     from nlp.label_metrics import Judged
-    from nlp.retrieval import By, Index
+    from nlp.retrieval import By, Index, Reads
     from recsys.significance import Array
 
 FILE = "medquad/qa.parquet"
 PARAPHRASES = ROOT / "examples/medquad/paraphrases.csv"
 FOLDS, PER_TYPE, ENTITIES, LEAST = 5, 120, 10, 80
 QUICK = 400  # questions and answers
+# Of a cross-encoder. It reads each pair by itself: 13,000 pairs and fifty places would take hours of a core,
+# these take minutes; a place beyond the tenth counts for nothing before it is read.
+LEARNED, REREAD, READ = 1000, 10, 128  # pairs, places, tokens
 MEASURED = ("nlp", "recsys/training.py", "examples/medquad/paraphrases.csv")
 FIGURES = ("macro_f1", "low", "high", "fit_s")
 BERT: list[dict[str, Any]] = [
@@ -161,8 +166,9 @@ def found(folder: str, method: str, question: str) -> Figures:
 
 def answers(file: str, by: str, seed: int, quick: bool) -> Figures:
     """Search all answers with the questions of a fifth of the entities."""
+    from nlp.cross_encoder import CrossEncoder, CrossEncoderConfig
     from nlp.encoder import EncoderConfig, TextEncoder
-    from nlp.retrieval import Index
+    from nlp.retrieval import Index, RetrievalConfig
 
     rows = questions(Path(file), quick).drop_nulls("answer").with_row_index("row")
     held = held_out(rows["entity"], seed)
@@ -174,9 +180,13 @@ def answers(file: str, by: str, seed: int, quick: bool) -> Figures:
             return searched(Index.of(rows["answer"].to_list(), encoder), rows, held, "vectors")
     if by != "bm25":
         encoder = TextEncoder()
-    return searched(
-        Index.of(rows["answer"].to_list(), encoder), rows, held, "words" if by == "bm25" else "vectors"
-    )
+    index = Index.of(rows["answer"].to_list(), encoder, RetrievalConfig(reread=REREAD))
+    if by == "reranked":
+        with tempfile.TemporaryDirectory() as made:
+            folder = reranker(rows.filter(~held), seed, Path(made))
+            reader = CrossEncoder(folder, CrossEncoderConfig(max_tokens=READ))
+            return searched(index, rows, held, "vectors", reader)
+    return searched(index, rows, held, "words" if by == "bm25" else "vectors")
 
 
 def held_out(entities: pl.Series, seed: int) -> pl.Series:
@@ -186,11 +196,13 @@ def held_out(entities: pl.Series, seed: int) -> pl.Series:
     return entities.is_in(asked.implode())
 
 
-def searched(index: "Index", rows: pl.DataFrame, held: pl.Series, by: "By") -> Figures:
+def searched(
+    index: "Index", rows: pl.DataFrame, held: pl.Series, by: "By", reader: "Reads | None" = None
+) -> Figures:
     """Return the mean reciprocal rank of the first right answer among ten, with its 95 % interval."""
     asked = rows.filter(held)
     begun = time.perf_counter()
-    lists = index.search(asked["question"].to_list(), 10, by)
+    lists = index.search(asked["question"].to_list(), 10, by, reader)
     seconds = time.perf_counter() - begun
     reached = reciprocal_ranks(lists, rows, asked)
     drawn = np.random.default_rng(0).integers(0, len(reached), (1000, len(reached)))
@@ -227,6 +239,24 @@ def tuned(rows: pl.DataFrame, seed: int, folder: Path) -> Path:
     return finetune(pairs.filter(~cut), pairs.filter(cut), config, folder).folder
 
 
+def reranker(rows: pl.DataFrame, seed: int, folder: Path) -> Path:
+    """Train a cross-encoder on question ↔ answer of some entities; returns its folder."""
+    from nlp.pairs import PAIRS
+    from nlp.rerank import RerankConfig, train
+
+    drawn = of_some_entities(rows, LEARNED, seed)
+    pairs = PAIRS.conform(drawn.select(left="question", right="answer"))
+    config = RerankConfig(epochs=1, batch_size=4, others=0, max_tokens=READ, seed=seed)
+    return train(pairs, pairs.clear(), config, folder).folder
+
+
+def of_some_entities(rows: pl.DataFrame, most: int, seed: int) -> pl.DataFrame:
+    """Return rows of whole entities, drawn: an entity's other answers are the wrong ones to learn from."""
+    names = rows["entity"].unique().sort().sample(fraction=1.0, shuffle=True, seed=seed)
+    drawn = pl.DataFrame({"entity": names}).with_row_index("place")
+    return rows.join(drawn, on="entity", maintain_order="left").sort("place", maintain_order=True).head(most)
+
+
 def plan(args: argparse.Namespace) -> Plan:
     """Types by words and by BERT, under both questions; answers by words, and by vectors before and after."""
     file = args.data / FILE
@@ -238,7 +268,7 @@ def plan(args: argparse.Namespace) -> Plan:
         for question in ("entities", "paraphrases"):
             told = Task(found, {"folder": folder, "method": method, "question": question})
             rows.append(Row(f"{method}_{question}", told, FIGURES, MEASURED, needs=(made,)))
-    for by in ("bm25", "untuned", "tuned"):
+    for by in ("bm25", "untuned", "tuned", "reranked"):
         task = Task(answers, {"file": file, "by": by, "seed": args.seed, "quick": args.quick})
         rows.append(Row(f"answers_{by}", task, ("mrr@10", "low", "high"), MEASURED))
     there = questions(file, args.quick) if file.exists() else pl.DataFrame({"answer": [], "entity": []})
@@ -249,4 +279,4 @@ def plan(args: argparse.Namespace) -> Plan:
 
 
 if __name__ == "__main__":
-    Benchmark("medquad", "Medical questions: types and answers.", plan).main()
+    Benchmark("medquad", "Medical questions: types and answers.", plan, options).main()

@@ -1,5 +1,6 @@
 """Masked language modelling: foretell hidden tokens from those around them (Devlin et al., NAACL 2019)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from nlp.batching import by_length, padded
 from nlp.layerwise import groups
 from recsys.training import Task
 
+HIDDEN = 0.15  # of the tokens by which a module is judged
 POOL = 64  # batches that are drawn together and sorted by length
 
 
@@ -49,6 +51,39 @@ def hide(
     changed = np.where(hidden & (how < 0.8), mask, ids)
     others = random.integers(0, vocabulary, ids.shape)
     return np.where(hidden & (how >= 0.8) & (how < 0.9), others, changed), hidden
+
+
+def bits_saved(
+    module: MaskedLanguage, tokenizer: Any, texts: Sequence[str], max_tokens: int, alphabet: int
+) -> float:
+    """Return by how many bits a character hidden tokens are foretold better than by spelling them evenly.
+
+    Of each text the same HIDDEN share is hidden every time. Evenly spelled, a character of `alphabet` takes
+    log2 of it, and so it does in a word that the tokenizer has no pieces for: figures of different
+    vocabularies compare. Larger is better.
+    """
+    plain = math.log2(max(alphabet, 2))
+    random, place = np.random.default_rng(0), module.bias.device
+    read = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    special, unknown = sorted(tokenizer.all_special_ids), tokenizer.unk_token_id
+    saved = characters = 0.0
+    lengths = np.array([len(ids) for ids in read["input_ids"]])
+    with torch.no_grad():
+        for rows in by_length(lengths, 4096, 64):
+            ids, real = padded([read["input_ids"][row] for row in rows], tokenizer.pad_token_id)
+            spans = [[end - start for start, end in read["offset_mapping"][row]] for row in rows]
+            may = real.astype(bool) & (~np.isin(ids, special) | (ids == unknown))
+            hidden = may & (random.random(ids.shape) < HIDDEN)
+            if not hidden.any():
+                continue
+            changed = np.where(hidden, tokenizer.mask_token_id, ids)
+            logits = module(*(torch.from_numpy(part).to(place) for part in (changed, real, hidden)))
+            truth, spelled = ids[hidden], padded(spans, 0)[0][hidden] * plain
+            foretold = torch.from_numpy(truth).to(place)
+            nats = functional.cross_entropy(logits.float(), foretold, reduction="none").cpu().numpy()
+            saved += float(np.where(truth == unknown, 0, spelled - nats / math.log(2)).sum())
+            characters += float(spelled.sum()) / plain
+    return saved / characters if characters else 0.0
 
 
 def mlm(

@@ -6,8 +6,10 @@ tokens (Devlin et al., NAACL 2019), through the one gradient loop, so a killed r
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -17,24 +19,32 @@ from nlp.training_config import BertDefaults
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys import training, watch
+from recsys.space import Tuned
 from recsys.training import TrainingConfig
 
 FORMAT = 1  # raise it when the same texts and settings give other weights
+FORETOLD = "bits_saved"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 class PretrainConfig(BertDefaults, TrainingConfig):
     """The size of the model, and how long it learns."""
 
-    vocabulary: int = Field(8000, ge=100, le=100_000, description="pieces of words, at most")
+    vocabulary: Annotated[int, Tuned(1000, 30_000, log=True)] = Field(
+        8000, ge=100, le=100_000, description="pieces of words, at most"
+    )
     factors: PositiveInt = Field(128, description="values of a token's state; a multiple of heads")
     layers: PositiveInt = Field(4, description="attention layers")
     heads: PositiveInt = Field(4, description="attention heads of a layer")
     max_tokens: int = Field(128, ge=8, le=512, description="tokens read of a text")
-    masked: float = Field(0.15, gt=0, lt=1, description="share of the tokens that are foretold")
+    masked: Annotated[float, Tuned(0.1, 0.4)] = Field(
+        0.15, gt=0, lt=1, description="share of the tokens that are foretold"
+    )
 
-    learning_rate: PositiveFloat = Field(5e-4, description="step size at its highest")
-    batch_size: PositiveInt = Field(32, description="texts a step")
+    learning_rate: Annotated[PositiveFloat, Tuned(1e-4, 3e-3, log=True)] = Field(
+        5e-4, description="step size at its highest"
+    )
+    batch_size: Annotated[PositiveInt, Tuned(among=(16, 32, 64))] = Field(32, description="texts a step")
     epochs: PositiveInt = Field(10, description="passes over the texts")
 
 
@@ -43,22 +53,25 @@ def pretrain(
     config: PretrainConfig,
     root: Path,
     phase: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext(),
+    held: Sequence[str] = (),
 ) -> Path:
     """Learn from texts and seal an encoder in a folder under `root`, named by all it depends on.
 
-    Blank texts and repeats are left out. What is there already is returned as it is. Raises ContractError
-    where there is nothing to learn from.
+    Blank texts and repeats are left out. What is there already is returned as it is. Where texts are `held`
+    out, the manifest says how well they are foretold (`FORETOLD`: see `nlp.masking.bits_saved`). Raises
+    ContractError where there is nothing to learn from.
     """
     read = list(dict.fromkeys(text.encode("utf-8", "replace").decode() for text in texts if text.strip()))
     if len(read) < 2:
         raise ContractError(f"{len(read)} distinct texts are too few to learn a language from")
     if config.factors % config.heads:
         raise ContractError(f"factors = {config.factors} is no multiple of heads = {config.heads}")
-    place = root / f"pretrained-{manifest.content_key(FORMAT, config.model_dump(), read)}"
+    asked = [list(held)] if held else []
+    place = root / f"pretrained-{manifest.content_key(FORMAT, config.model_dump(), read, *asked)}"
     if place.exists():
         manifest.verify(place)
         return place
-    from nlp.masking import MaskedLanguage, mlm
+    from nlp.masking import MaskedLanguage, bits_saved, mlm
     from nlp.network import TextNetwork
 
     with watch.undertaking(place.name), training.reproducible(config.seed):
@@ -68,13 +81,17 @@ def pretrain(
         tokens = tokenize(tokenizer, read, config.max_tokens)
         half = bfloat16_is_fast()
         task = mlm(module, tokens, tokenizer, config.batch_size, config.masked, place.name, half)
+        judge = partial(bits_saved, module, tokenizer, held, config.max_tokens, len({*"".join(read)}))
+        if held:
+            task = replace(task, validate=judge)
         with phase("masked tokens"):
             trained = training.train(task, config)
-        about = {
+        about: dict[str, Any] = {
             "producer": "pretrain",
             "settings": config.model_dump(mode="json"),
             "texts": len(read),
             "losses": trained.losses,
+            **({FORETOLD: judge()} if held else {}),
         }
         with manifest.building(place, about) as folder:
             TextNetwork(body, Recipe()).save(folder, tokenizer)

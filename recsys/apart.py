@@ -1,8 +1,9 @@
 """An objective in a process of its own, which may take so much memory and no more.
 
 What asks for too much may crash instead of saying so, and what is killed for memory takes its process with
-it: so a trial that could do either runs apart. Both sides speak lines of JSON: settings go down; what was
-reached at a step comes up and is answered by whether to go on, and at the end comes the outcome.
+it: so a trial that could do either runs apart. Both sides speak lines of JSON: settings go down, and where
+checkpoints are kept; what was reached at a step comes up and is answered by whether to go on, and at the end
+comes the outcome.
 """
 
 import json
@@ -11,6 +12,8 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from profiles.schema import ContractError
+from recsys import watch
 from recsys.space import Settings
 from recsys.tuning import Objective, Outcome, Pruned, Report
 
@@ -39,7 +43,8 @@ class Apart:
         """Try settings; raises ContractError where the process fails or takes too much, besides."""
         process = self._process or self._start()
         try:
-            self._send(process, settings)
+            place = watch.watched().checkpoints
+            self._send(process, {"settings": settings, "checkpoints": place and str(place)})
             while True:
                 told = self._read(process, report)
                 if "step" not in told:
@@ -106,6 +111,7 @@ class Apart:
 
 def answer(objective: Objective) -> None:
     """Try the settings that come on stdin, until there are no more, and say on stdout what comes of each."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no message
 
@@ -118,12 +124,22 @@ def answer(objective: Objective) -> None:
         return bool(json.loads(sys.stdin.readline() or "false"))
 
     for line in iter(sys.stdin.readline, ""):
+        asked = json.loads(line)
+        place = asked["checkpoints"] and Path(asked["checkpoints"])
         try:
-            say(outcome=asdict(objective(json.loads(line), Report(told))))
+            with watch.watching(checkpoints=place):
+                say(outcome=asdict(objective(asked["settings"], Report(told))))
         except Pruned:
             say(pruned=True)
         except (ContractError, MemoryError, ArithmeticError) as error:
             say(refused=str(error) or type(error).__name__)
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent has: the next run's is to be alone with the trial's checkpoints."""
+    while os.getppid() == parent:
+        time.sleep(TICK)
+    os._exit(1)
 
 
 def resident(pid: int) -> int:

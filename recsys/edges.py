@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from recsys.space import Choice, Range, Settings, Space, Value
+from recsys.space import Choice, Range, Settings, Space, Value, put
 
 NEAR = 0.05  # of a range, by ratios where it is searched so: as far from its end as this is at it
 Takes = Callable[[str, Value], bool]  # whether a setting may have a value at all
@@ -47,7 +47,7 @@ def taken_by(config: BaseModel) -> Takes:
 
     def takes(name: str, value: Value) -> bool:
         try:
-            type(config).model_validate({**config.model_dump(), name: value})
+            type(config).model_validate(put(config.model_dump(), {name: value}))
         except ValidationError:
             return False
         return True

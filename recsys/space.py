@@ -105,10 +105,11 @@ class Space:
 
         With settings `given`, only those that are read under them.
         """
-        marks = {name: found for name, field in config.model_fields.items() if (found := _mark(field))}
+        fields = settable(config)
+        marks = {name: found for name, field in fields.items() if (found := _mark(field))}
         if given is not None:
-            marks = {n: m for n, m in marks.items() if all(given[o] in v for o, v in m.where.items())}
-        return cls({name: _dimension(name, m, config.model_fields[name]) for name, m in marks.items()})
+            marks = {n: m for n, m in marks.items() if all(at(given, o) in v for o, v in m.where.items())}
+        return cls({name: _dimension(name, m, fields[name]) for name, m in marks.items()})
 
     def __bool__(self) -> bool:
         return bool(self.dimensions)
@@ -129,12 +130,17 @@ class Space:
         left_out = set(names)
         return Space({name: d for name, d in self.dimensions.items() if name not in left_out})
 
-    def within(self, name: str, told: str) -> "Space":
+    def within(self, name: str, told: str, further: Mapping[str, FieldInfo] | None = None) -> "Space":
         """Return the space with one setting searched elsewhere: from `0.1:1000`, or among `16,32,none`.
 
-        Raises ContractError for a name that is not searched, and for what is neither.
+        A field in `further` that is not marked `Tuned` is searched only so. Raises ContractError for a name
+        that is not searched, and for what is neither.
         """
-        (known,) = self.only([name]).dimensions.values()
+        field = (further or {}).get(name)
+        if name not in self.dimensions and field is not None and _mark(field) is None:
+            known: Range | Choice = Range(0, 0, False, _whole(field.annotation))
+        else:
+            (known,) = self.only([name]).dimensions.values()
         return Space({**self.dimensions, name: _told(name, told, known)})
 
     def holding(self, settings: Settings) -> "Space":
@@ -149,6 +155,35 @@ class Space:
     def describe(self) -> dict[str, str]:
         """Say in words where each is searched."""
         return {name: str(dimension) for name, dimension in self.dimensions.items()}
+
+
+def settable(config: type[BaseModel], before: str = "") -> dict[str, FieldInfo]:
+    """Return the fields of a configuration by name, those of one inside another as `outer.inner`."""
+    found: dict[str, FieldInfo] = {}
+    for name, told in config.model_fields.items():
+        inner = told.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= settable(inner, f"{before}{name}.")
+        else:
+            found[before + name] = told
+    return found
+
+
+def at(tree: Mapping[str, Any], name: str) -> Any:
+    """Return the setting of a name, `outer.inner` inside `outer`."""
+    found: Any = tree
+    for part in name.split("."):
+        found = found[part]
+    return found
+
+
+def put(tree: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a tree of settings with some changed, `outer.inner` inside `outer`."""
+    changed = dict(tree)
+    for name, value in settings.items():
+        outer, _, inner = name.partition(".")
+        changed[outer] = put(changed.get(outer) or {}, {inner: value}) if inner else value
+    return changed
 
 
 def _mark(field: FieldInfo) -> Tuned | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -231,6 +232,8 @@ class _Loop:
             self.resumed = True
             lists = {name: tuple(about[name]) for name in ("losses", "validations")}
             self.trained = Trained(**{**about, **lists})
+            if self.watch.trial:
+                self._retell()
         self.ranks.agree(self.trained)
         self.ranks.begin(self.task.module)
         while self.trained.epochs < self.config.epochs and not self._patience_is_over():
@@ -350,6 +353,12 @@ class _Loop:
     def _patience_is_over(self) -> bool:
         waited = self.trained.epochs - self.trained.best_epoch
         return self.trained.best is not None and waited >= self.config.patience
+
+    def _retell(self) -> None:
+        """Tell of the epochs that were done before, each as one step."""
+        values = zip_longest(self.trained.losses, self.trained.validations)
+        for epoch, (loss, value) in enumerate(values, 1):
+            self._tell(epoch, 1, 1, loss, value)
 
     def _tell(self, epoch: int, step: int, steps: int, loss: float, value: float | None) -> None:
         if self.watch.progress is not None and self.ranks.rank == 0:

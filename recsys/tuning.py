@@ -5,6 +5,8 @@
 The objective takes settings and a `Report`, and returns an Outcome, larger is better. It knows what is fitted
 and measured; the search knows neither. Each trial is a line of a file once it has ended, so a search that was
 killed goes on, and ends as one that was not: a trial is drawn from the seed and the trials before it alone.
+Where checkpoints are kept (`recsys.watch`), those of a trial lie in a folder of its settings until it has
+ended, so the trial that was killed goes on too.
 
 Bayesian is the tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011; multivariate, Falkner et al.,
 ICML 2018) of optuna; importance is PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023).
@@ -20,8 +22,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from profiles import manifest
 from profiles.schema import ContractError
-from recsys import tries
+from recsys import tries, watch
 from recsys.space import Settings, Space, Value
 from recsys.studies import distribution, quietly, sampler, state_of
 from recsys.tries import Try, leader
@@ -186,6 +189,11 @@ class _Run:
     def _try(self, point: Settings | None) -> None:
         """Draw settings, or take a point, try them, and keep what came of it."""
         trial, settings = self._draw(point)
+        with watch.undertaking(f"trial-{manifest.content_key(settings)}"):
+            self._end(trial, settings)
+
+    def _end(self, trial: "Trial", settings: dict[str, Value]) -> None:
+        """Try settings to their end, and keep what came of it."""
         begun = time.monotonic()
         outcome, reason = self._outcome(trial, settings)
         steps = self.study.trials[-1].intermediate_values

@@ -20,7 +20,7 @@ from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.evaluation import context
 from recsys.metrics import Context, measure
 from recsys.recommender import Recommender, RecommenderConfig, as_frame
-from recsys.space import Settings
+from recsys.space import Settings, put
 from recsys.split import Split
 from recsys.training import TrainingConfig
 from recsys.tuning import Outcome, Report
@@ -88,7 +88,7 @@ class Validation:
     def __call__(self, settings: Settings, report: Report) -> Outcome:
         """Fit, ask and measure; raises ContractError for settings that contradict each other."""
         try:
-            config = self.kind.config_class.model_validate({**self.fixed, **settings})
+            config = self.kind.config_class.model_validate(put(self.fixed, settings))
         except ValidationError as error:
             raise ContractError(str(error.errors()[0]["msg"])) from None
         values: list[float] = []
@@ -132,7 +132,7 @@ class _Fit:
         return self._patient and self.best_epoch > 0
 
     def run(self, kind: type[Recommender], train: Dataset) -> Recommender:
-        with watch.watching(self._watch):
+        with watch.trying(self._watch):
             return kind(self._config).fit(train)
 
     def _watch(self, progress: watch.Progress) -> None:

@@ -55,6 +55,7 @@ class Watch:
     device: str | None = None  # of torch; none: CUDA where there is one
     validates: bool = False  # whether every epoch is validated that can be, though nothing stops by it
     ended: Callable[[Ended], None] | None = None  # of every fit, once it is done
+    trial: bool = False  # of a search: one that goes on tells of the epochs before too; see `trying`
 
 
 _WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -102,10 +103,22 @@ def telling(progress: Callable[[Progress], None]) -> Iterator[None]:
 
 
 @contextmanager
+def trying(progress: Callable[[Progress], None], validates: bool = False) -> Iterator[None]:
+    """Watch the fits of a trial of a search; their checkpoints lie where whoever watches outside keeps them.
+
+    A trial that was interrupted and goes on has to reach the same verdicts: so its fits tell of every epoch,
+    those before the interruption too, and keep their checkpoints until all of the trial is done.
+    """
+    with _with(replace(watched(), progress=progress, validates=validates, trial=True)):
+        yield
+
+
+@contextmanager
 def undertaking(name: str) -> Iterator[None]:
     """Keep the checkpoints of the fits begun inside, parts of one piece of work, until all of it is done.
 
-    They lie in a folder of that `name` among those of whoever watches outside; an error leaves it there.
+    They lie in a folder of that `name` among those of whoever watches outside; an error leaves it there. What
+    is undertaken in a trial is a part of that.
     """
     outer = watched()
     if outer.checkpoints is None:
@@ -114,7 +127,8 @@ def undertaking(name: str) -> Iterator[None]:
     place = outer.checkpoints / name
     with _with(replace(outer, checkpoints=place)):
         yield
-    shutil.rmtree(place, ignore_errors=True)
+    if not outer.trial:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

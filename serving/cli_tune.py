@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from serving.progress import Progress
     from serving.tune import Subject, TunedSource
 
-PANEL = "Of classify"  # options that stand together
+PANEL = "Of classify and pretrain"  # options that stand together
 
 
 def tune(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME…", help="sources, recommenders, or all; finetune; classify"),
+        typer.Argument(metavar="NAME…", help="sources, recommenders, or all; finetune; pretrain; classify"),
     ],
     workspace: Folder = DEFAULT_WORKSPACE,
     config: Config = None,
@@ -38,11 +38,15 @@ def tune(
     only: Annotated[list[str] | None, typer.Option(help="search this setting; may be repeated")] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", help="NAME=LOW:HIGH or NAME=A,B,C: search it there; may be repeated"),
+        typer.Option(
+            "--range", help="NAME=LOW:HIGH or NAME=A,B,C, or OUTER.NAME=…: search it there; repeats"
+        ),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="folder to write plots to, HTML and PNG")] = None,
     write: Annotated[bool, typer.Option("--write", help="put the best into the file of settings")] = False,
-    file: Annotated[Path | None, typer.Option(help="labelled texts", rich_help_panel=PANEL)] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="labelled texts; of pretrain: texts", rich_help_panel=PANEL)
+    ] = None,
     text: Annotated[str, typer.Option(help="column of the texts", rich_help_panel=PANEL)] = "text",
     label: Annotated[str, typer.Option(help="column of the labels", rich_help_panel=PANEL)] = "label",
     separator: Annotated[

@@ -66,21 +66,25 @@ def begin(workspace: Workspace, file: Path | None, column: str, progress: Progre
     """Make an encoder from nothing by `[pretrain]`, of a file's column or the newest snapshot's texts."""
     with workspace.alone():
         workspace.remember()
-        if file is None:
-            texts = workspace.snapshot.frame("texts")["text"]
-        else:
-            frame = read_table(file)
-            if column not in frame.columns:
-                raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
-            texts = frame[column].cast(pl.String).drop_nulls()
+        texts = corpus(workspace, file, column)
         progress.say(f"pretrain: {len(texts):,} texts")
         with Checkpoints.of(workspace).kept():
             return pretrain(
-                texts.to_list(),
+                texts,
                 workspace.settings.pretrain,
                 workspace.folder / ENCODERS,
                 lambda title: watched(f"pretrain: {title}", progress),
             )
+
+
+def corpus(workspace: Workspace, file: Path | None, column: str) -> list[str]:
+    """Return the texts of a file's column, or of the newest snapshot."""
+    if file is None:
+        return workspace.snapshot.frame("texts")["text"].to_list()
+    frame = read_table(file)
+    if column not in frame.columns:
+        raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
+    return frame[column].cast(pl.String).drop_nulls().to_list()
 
 
 def _pairs(workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame | None]:

@@ -3,12 +3,13 @@
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from profiles import manifest
 from profiles.schema import ContractError
+from recsys.space import put as put_in
 
 SCALAR = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^#\s,\[\]{}]+)"""
 Tables = Mapping[str, Mapping[str, Any]]
@@ -71,10 +72,14 @@ def written(text: str, place: Place, settings: Mapping[str, Any]) -> str:
     Raises ContractError where the text cannot be edited line by line, as with inline tables.
     """
     before = tomllib.loads(text)
+    for name in settings:
+        outer, _, inner = name.partition(".")
+        if inner and _header(text.splitlines(), (*place, outer)) is not None:  # where it has its own table
+            text = written(text, (*place, outer), {inner: settings[name]})
+            settings = {n: v for n, v in settings.items() if n != name}
+            return written(text, place, settings) if settings else text
     lines = text.splitlines()
-    names = r"\s*\.\s*".join(rf"""["']?{re.escape(name)}["']?""" for name in place)
-    header = re.compile(rf"\s*\[\s*{names}\s*\]\s*(#.*)?")
-    start = next((n for n, line in enumerate(lines) if header.fullmatch(line)), None) if place else -1
+    start = _header(lines, place) if place else -1
     if _at(before, place) is None:
         lines += ["", *table(place, settings).splitlines()]
     elif start is not None:
@@ -93,6 +98,13 @@ def written(text: str, place: Place, settings: Mapping[str, Any]) -> str:
     return after
 
 
+def _header(lines: Sequence[str], place: Place) -> int | None:
+    """Return the line where a table begins, None without."""
+    names = r"\s*\.\s*".join(rf"""["']?{re.escape(name)}["']?""" for name in place)
+    header = re.compile(rf"\s*\[\s*{names}\s*\]\s*(#.*)?")
+    return next((n for n, line in enumerate(lines) if header.fullmatch(line)), None)
+
+
 def _at(tree: Mapping[str, Any], place: Place) -> Any:
     """Return the table at a place, None where there is none."""
     for name in place:
@@ -105,14 +117,14 @@ def _merged(tree: Mapping[str, Any], place: Place, settings: Mapping[str, Any]) 
     if place:
         first, rest = place[0], place[1:]
         return {**tree, first: _merged(tree.get(first, {}), rest, settings)}
-    return {key: value for key, value in {**tree, **settings}.items() if value is not None}
+    return {key: value for key, value in put_in(tree, settings).items() if value is not None}
 
 
 def _edited(lines: list[str], settings: Mapping[str, Any]) -> list[str]:
     """Change the lines of keys that are there, and add those of others behind the last of the table."""
     kept, missing = [], dict(settings)
     for line in lines:
-        found = re.match(rf"(\s*([A-Za-z0-9_]+)\s*=\s*){SCALAR}(.*)", line)
+        found = re.match(rf"(\s*([A-Za-z0-9_.]+)\s*=\s*){SCALAR}(.*)", line)
         if found is None or found[2] not in missing:
             kept.append(line)
         elif (value := missing.pop(found[2])) is not None:

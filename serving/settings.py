@@ -41,7 +41,8 @@ from serving.mistakes import Problem, nearest, problems_of, say
 from serving.places import Place, line_of, places
 
 NAME = re.compile(r"[a-z0-9_]+")
-RESERVED = ("blend", WORDS, "finetune", "classify")  # what tables and commands call something else
+# What tables and commands call something else.
+RESERVED = ("blend", WORDS, "finetune", "pretrain", "classify")
 
 
 class TextConfig(EncoderConfig):

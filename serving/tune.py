@@ -1,9 +1,11 @@
-"""`attune tune`: settings of sources, of fine-tuning and of classifiers, searched and never on a test.
+"""`attune tune`: settings of sources, of texts and of classifiers, searched and never on a test.
 
 A subject is whatever has settings to search. Trials are kept in tuning/<name>-<key>.jsonl; the key stands
-for all that a trial depends on, so that anything that would make other figures begins a new search.
+for all that a trial depends on, so that anything that would make other figures begins a new search. While a
+trial runs its checkpoints lie in cache/training: one that was killed goes on.
 """
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +16,10 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from profiles.schema import ContractError
+from recsys import watch
 from recsys.apart import Apart
 from recsys.edges import Edge, edges, taken_by
-from recsys.space import Settings, Space, Value
+from recsys.space import Range, Settings, Space, Value, at, settable
 from recsys.tries import Try
 from recsys.tuning import Found, Objective, Tell, TuningConfig, rounded, search
 
@@ -107,20 +110,27 @@ def tune(
 ) -> TunedSource:
     """Search the settings of a subject, those of now first; a search that was begun goes on.
 
-    `ranges` are searched in place of those declared. Raises ContractError for one that is not to be.
+    `ranges` are searched in place of those declared, or of settings that have none, `outer.inner` for one
+    inside another. Raises ContractError for one that is not to be.
     """
     space, takes = subject.space, taken_by(subject.fixed)
+    values = subject.fixed.model_dump()
     for name, told in (ranges or {}).items():
-        space = space.within(name, told)
-        for value in space.dimensions[name].steps(2):
+        space = space.within(name, told, settable(type(subject.fixed)))
+        dimension = space.dimensions[name]
+        for value in dimension.steps(2):
             if not takes(name, value):
                 raise ContractError(f"{subject.name}: {name} cannot be {value}")
+        if isinstance(dimension, Range) and at(values, name) is None:
+            raise ContractError(f"{subject.name}: {name} is none now: name values, as {name}=none,A,B")
     space = space.only(only) if only else space
-    values = subject.fixed.model_dump()
-    before = {name: values[name] for name in space.dimensions}
+    before = {name: at(values, name) for name in space.dimensions}
     path = folder / "tuning" / f"{subject.name}-{subject.key(space)}.jsonl"
-    with _objective(subject) as objective:
+    unended = folder / "cache" / "training" / path.stem
+    with _objective(subject) as objective, watch.watching(checkpoints=unended):
         found = search(space, objective, subject.config, path, [before], tell)
+    if found.complete:
+        shutil.rmtree(unended, ignore_errors=True)
     done = sum(t.state == "done" for t in found.tries)
     ends = edges(space, found.best.settings, takes) if done > 1 else ()
     return TunedSource(subject.name, subject.type, subject.metric, space, rounded(before), found, ends)

@@ -1,4 +1,4 @@
-"""What `attune tune NAME…` names: sources of a workspace, its fine-tuning, a classifier of a file."""
+"""What `attune tune NAME…` names: sources of a workspace, its fine-tuning, pretraining, or a classifier."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,16 @@ from serving.pipeline import Pipeline
 from serving.progress import Progress
 from serving.tune import Subject
 from serving.tune_sources import Source, Tuner
-from serving.tune_texts import CLASSIFY, FINETUNE, NAMES, Classifying, Finetuning, LabelTuneConfig
+from serving.tune_texts import (
+    CLASSIFY,
+    FINETUNE,
+    NAMES,
+    PRETRAIN,
+    Classifying,
+    Finetuning,
+    LabelTuneConfig,
+    Pretraining,
+)
 from serving.workspace import Workspace, settings_file
 
 LISTS = ("metric", "k")  # how lists are judged, which says nothing of pairs
@@ -45,6 +54,10 @@ def subjects(
     if opened is not None and FINETUNE in names:
         plain = {name: value for name, value in asked.items() if name not in LISTS}
         found[FINETUNE] = Finetuning(opened, chosen("tune", _budget(opened), plain))
+    if opened is not None and PRETRAIN in names:
+        plain = {name: value for name, value in asked.items() if name not in LISTS}
+        budget = chosen("tune", _budget(opened), plain)
+        found[PRETRAIN] = Pretraining(opened, budget, labelled["file"], labelled["text"])
     if CLASSIFY in names:
         if labelled["file"] is None:
             raise ContractError("classify: name the file of labelled texts by --file")

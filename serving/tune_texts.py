@@ -1,7 +1,8 @@
-"""Settings of texts that are searched: of fine-tuning in a workspace, and of a classifier by a labelled file.
+"""Settings of texts that are searched: of fine-tuning, pretraining, and a classifier of a labelled file.
 
-Neither looks at a test: fine-tuning is judged by pairs of other users, and later, that `attune finetune`
-validates by too; a classifier by the texts of the file it is given, left out in turn.
+None looks at a test: fine-tuning is judged by pairs of other users, and later, that `attune finetune`
+validates by too; pretraining by a tenth of the corpus; a classifier by the texts of the file it is given,
+left out in turn.
 """
 
 import json
@@ -13,22 +14,24 @@ from typing import Any
 
 from pydantic import Field
 
+from nlp import pretrain as pretraining
 from nlp.classifier_config import ClassifierConfig
 from nlp.crossval import CrossValidationConfig
 from nlp.encoder import TextEncoder
 from nlp.finetune import METRICS, FinetuneConfig, key_of, objective_of
-from nlp.validation import LabelMetric, LabelValidation, PairValidation
+from nlp.pretrain import FORETOLD, PretrainConfig
+from nlp.validation import CorpusValidation, LabelMetric, LabelValidation, PairValidation
 from profiles import manifest
 from profiles.schema import ContractError
 from recsys.space import Settings, Space
 from recsys.tuning import Objective, TuningConfig
 from serving import paste
-from serving.finetune import Told
+from serving.finetune import Told, corpus
 from serving.labelled import Asked, Texts, learnable, said_of
 from serving.tune import lasting
 from serving.workspace import Workspace
 
-FINETUNE, CLASSIFY = NAMES = ("finetune", "classify")
+FINETUNE, PRETRAIN, CLASSIFY = NAMES = ("finetune", "pretrain", "classify")
 
 
 class LabelTuneConfig(TuningConfig):
@@ -90,14 +93,57 @@ class Finetuning:
 
     def toml(self, settings: Settings) -> str:
         """Return what to paste into attune.toml."""
-        path = self.workspace.config
-        raw = {} if path is None else tomllib.loads(path.read_text("utf-8"))
-        return paste.table((self.name,), {**raw.get(self.name, {}), **settings})
+        return _toml(self.workspace, self.name, settings)
 
     def put(self, settings: Settings) -> Path:
         """Write settings into the workspace's attune.toml."""
-        write = lambda text: paste.written(text, (self.name,), settings)  # noqa: E731
-        return paste.put(self.workspace.config, write, self.toml(settings))
+        return _put(self.workspace, self.name, settings)
+
+
+class Pretraining:
+    """The pretraining of an encoder on a workspace's texts, or on a file's."""
+
+    name = PRETRAIN
+    type = "mlm"
+    metric = FORETOLD
+
+    def __init__(self, workspace: Workspace, config: TuningConfig, file: Path | None, column: str) -> None:
+        self.workspace = workspace
+        self.config = config
+        self.fixed: PretrainConfig = workspace.settings.pretrain
+        self.file = file
+        self.column = column
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The corpus."""
+        return corpus(self.workspace, self.file, self.column)
+
+    @property
+    def space(self) -> Space:
+        return Space.of(PretrainConfig)
+
+    def key(self, space: Space) -> str:
+        """Stand for texts, settings and space."""
+        told = [self.fixed.model_dump(), space.describe(), lasting(self.config)]
+        return manifest.content_key(pretraining.FORMAT, self.texts, *told)
+
+    def objective(self) -> Objective:
+        """Return what pretrains on most of the corpus and foretells the rest."""
+        return CorpusValidation.of(self.texts, self.fixed)
+
+    def apart(self) -> Sequence[str]:
+        """Return folder, file of settings, and file and column of texts."""
+        opened = self.workspace
+        return [self.name, str(opened.folder), str(opened.config or ""), str(self.file or ""), self.column]
+
+    def toml(self, settings: Settings) -> str:
+        """Return what to paste into attune.toml."""
+        return _toml(self.workspace, self.name, settings)
+
+    def put(self, settings: Settings) -> Path:
+        """Write settings into the workspace's attune.toml."""
+        return _put(self.workspace, self.name, settings)
 
 
 class Classifying:
@@ -163,13 +209,30 @@ class Classifying:
         return paste.put(self.asked.settings, lambda text: paste.written(text, (), told), self.toml(settings))
 
 
-def of_words(kind: str, told: Sequence[str]) -> Finetuning | Classifying:
+def of_words(kind: str, told: Sequence[str]) -> Finetuning | Pretraining | Classifying:
     """Return the subject that `apart` names by its words."""
     if kind == CLASSIFY:
         asked, dealing, config = map(json.loads, told)
         return Classifying(Asked(**asked), CrossValidationConfig(**dealing), LabelTuneConfig(**config))
-    folder, config = told
-    return Finetuning(Workspace(folder, config or None), TuningConfig())
+    folder, config, *corpus_of = told
+    opened = Workspace(folder, config or None)
+    if kind == PRETRAIN:
+        file, column = corpus_of
+        return Pretraining(opened, TuningConfig(), Path(file) if file else None, column)
+    return Finetuning(opened, TuningConfig())
+
+
+def _toml(workspace: Workspace, section: str, settings: Settings) -> str:
+    """Return a section of the workspace's attune.toml with other settings."""
+    path = workspace.config
+    raw = {} if path is None else tomllib.loads(path.read_text("utf-8"))
+    return paste.table((section,), {**_flat(raw.get(section, {})), **settings})
+
+
+def _put(workspace: Workspace, section: str, settings: Settings) -> Path:
+    """Write settings into a section of the workspace's attune.toml."""
+    write = lambda text: paste.written(text, (section,), settings)  # noqa: E731
+    return paste.put(workspace.config, write, _toml(workspace, section, settings))
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Medical questions: what is asked, of whom, and how answers are scored."""
 
 from collections import Counter
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
 
 from benchmarks import medquad
-from nlp.retrieval import Index
+from nlp.retrieval import Index, RetrievalConfig
 
 ROWS = pl.DataFrame(
     {
@@ -55,3 +57,28 @@ def test_the_first_right_answer_counts_by_its_rank() -> None:
     # shorter text first, and its own second.
     assert found["mrr@10"] == pytest.approx((1 / 2 + 1 + 1 / 2) / 3)
     assert (found["queries"], found["answers"]) == (3, 3)
+
+
+def test_an_entitys_other_answers_are_learned_from_too() -> None:
+    rows = pl.concat([ROWS, ROWS.with_columns(entity=pl.concat_str(pl.lit("D"), "entity"))])
+    drawn = medquad.of_some_entities(rows, 3, 0)
+    assert len(drawn) == 3
+    assert len(medquad.of_some_entities(rows, 9, 0)) == 6
+    orders = {tuple(medquad.of_some_entities(rows, 9, seed)["entity"]) for seed in range(20)}
+    assert len(orders) > 1
+    for order in orders:  # an entity's side by side
+        assert sum(one != other for one, other in pairwise(order)) == 3
+
+
+def test_a_reader_orders_the_first_places() -> None:
+    class Longest:
+        def scores(self, left: list[str], right: list[str]) -> np.ndarray:
+            return np.array([len(text) for text in right], np.float32)
+
+    rows = ROWS.with_row_index("row")
+    index = Index.of(rows["answer"].to_list(), config=RetrievalConfig(reread=2))
+    asked = rows.with_columns(question=pl.Series(["acid"] * 3))
+    held = pl.Series([True, True, True])
+    plain, read = (medquad.searched(index, asked, held, "words", reader) for reader in (None, Longest()))
+    assert plain["mrr@10"] == pytest.approx((1 + 0 + 1 / 2) / 3)
+    assert read["mrr@10"] == pytest.approx((1 / 2 + 0 + 1) / 3)

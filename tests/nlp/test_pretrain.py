@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlp.encoder import EncoderConfig, TextEncoder
-from nlp.masking import hide
+from nlp.masking import MaskedLanguage, bits_saved, hide
 from nlp.pretrain import PretrainConfig, pretrain, tokenizer_of
 from profiles import manifest
 from profiles.schema import ContractError
@@ -89,3 +89,44 @@ def test_too_little_is_refused(tmp_path: Path) -> None:
         pretrain(["头痛", "头痛", " "], CONFIG, tmp_path)
     with pytest.raises(ContractError, match="factors = 16 is no multiple of heads = 3"):
         pretrain(TEXTS, CONFIG.model_copy(update={"heads": 3}), tmp_path)
+
+
+def test_bits_saved_are_those_of_a_slow_account() -> None:
+    """Whatever a text is batched with; a word without pieces saves nothing, and chance what it must."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = tokenizer_of(TEXTS, 100, 16)
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    torch.manual_seed(3)
+    body = BertModel(BertConfig(vocab_size=len(tokenizer), **shape), add_pooling_layer=False)
+    module = MaskedLanguage(body).eval()
+    torch.nn.init.normal_(module.bias)
+    alphabet = len({*"".join(TEXTS)})
+    for text in ("头痛怎么办", "胃痛吃什么药好1", "头痛é怎么办"):
+        random = np.random.default_rng(0)
+        ids = tokenizer(text)["input_ids"]
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        hidden = (random.random((1, len(ids)))[0] < 0.15) & ~np.isin(pieces, ["[CLS]", "[SEP]"])
+        asked = torch.tensor(
+            [[tokenizer.mask_token_id if h else i for i, h in zip(ids, hidden, strict=True)]]
+        )
+        with torch.no_grad():
+            states = body(input_ids=asked).last_hidden_state
+            states = module.norm(torch.nn.functional.gelu(module.dense(states)))
+            scores = states @ body.get_input_embeddings().weight.T + module.bias
+            bits = -torch.log_softmax(scores[0].double(), dim=1).numpy() / np.log(2)
+        saved, long = [0.0], 0
+        for n in np.flatnonzero(hidden):
+            spelled = 1 if pieces[n] == "[UNK]" else len(pieces[n].removeprefix("##"))
+            saved.append(0.0 if pieces[n] == "[UNK]" else np.log2(alphabet) * spelled - bits[n, ids[n]])
+            long += spelled
+        assert long
+        found = bits_saved(module, tokenizer, [text], 16, alphabet)
+        assert found == pytest.approx(sum(saved) / long, abs=1e-4)
+    torch.nn.init.zeros_(module.bias)
+    torch.nn.init.zeros_(module.norm.weight)
+    torch.nn.init.zeros_(module.norm.bias)  # every token alike
+    even = np.log2(alphabet) - np.log2(len(tokenizer))
+    assert bits_saved(module, tokenizer, TEXTS[:24], 16, alphabet) == pytest.approx(even, abs=0.5)
+    assert bits_saved(module, tokenizer, ["é"], 16, alphabet) == 0

@@ -127,7 +127,6 @@ torch.set_num_threads({torch.get_num_threads()})
 spec = importlib.util.spec_from_file_location("told", {str(__file__)!r})
 told = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(told)
-training.KEEP = -1.0
 
 class Patch:
     setattr = staticmethod(setattr)

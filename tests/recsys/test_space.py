@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from profiles.schema import ContractError
 from recsys.models import RECOMMENDERS
-from recsys.space import Choice, Range, Space, Tuned
+from recsys.space import Choice, Range, Space, Tuned, at, put, settable
 
 every = pytest.mark.parametrize("name", sorted(RECOMMENDERS))
 
@@ -117,3 +117,40 @@ def test_a_range_that_somebody_wrote():
 def test_names_that_are_not_searched_are_refused():
     with pytest.raises(ContractError, match="'other' is not searched; known are rate, size"):
         SPACE.only(["other"])
+
+
+class Inner(BaseModel):
+    depth: Annotated[int, Tuned(1, 4)] = 2
+    name: str = "n"
+
+
+class Outer(BaseModel):
+    kind: Literal["a", "b"] = "a"
+    share: float | None = 0.5
+    whole: PositiveInt = 3
+    inner: Inner = Inner()
+    other: Annotated[float, Tuned(0, 1, where={"inner.name": ("m",)})] = 0.1
+
+
+def test_settings_inside_others_are_reached_by_their_path():
+    fields = settable(Outer)
+    assert list(fields) == ["kind", "share", "whole", "inner.depth", "inner.name", "other"]
+    assert list(Space.of(Outer).dimensions) == ["inner.depth", "other"]
+    given = Outer().model_dump()
+    assert list(Space.of(Outer, given).dimensions) == ["inner.depth"]
+    assert list(Space.of(Outer, put(given, {"inner.name": "m"})).dimensions) == ["inner.depth", "other"]
+    assert at(given, "inner.depth") == 2
+    changed = put(given, {"inner.depth": 3, "kind": "b"})
+    assert Outer.model_validate(changed) == Outer(kind="b", inner=Inner(depth=3))
+    assert given == Outer().model_dump()  # as it was
+
+
+def test_what_has_no_range_is_searched_where_one_is_named():
+    fields, space = settable(Outer), Space.of(Outer, Outer().model_dump())
+    assert space.within("whole", "2:9", fields).dimensions["whole"] == Range(2, 9, False, True)
+    assert space.within("share", "0:0.5", fields).dimensions["share"] == Range(0, 0.5, False, False)
+    assert space.within("inner.name", "n,m", fields).dimensions["inner.name"] == Choice(("n", "m"))
+    assert space.within("inner.depth", "1:9", fields).dimensions["inner.depth"] == Range(1, 9, False, True)
+    for unread in ("other", "inner.width", "inner"):  # the first has a range, and is not read
+        with pytest.raises(ContractError, match=f"'{unread}' is not searched; known are inner.depth"):
+            space.within(unread, "1:2", fields)

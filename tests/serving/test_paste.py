@@ -78,3 +78,15 @@ def test_a_table_of_its_own_and_what_stands_before_all_tables():
     assert after == text.replace("penalty = 0.1\n", 'penalty = 0.02\ngrams = "words"\n')
     with pytest.raises(ContractError, match="in lines of their own: paste them"):
         written('"penalty" = 0.1\n', (), {"penalty": 0.02})
+
+
+def test_settings_inside_others_go_where_they_stand():
+    new = {"penalty": 0.02, "augment.copies": 2, "augment.swap": 0.3}
+    flat = "penalty = 0.1\naugment.copies = 1  # few\n"
+    assert written(flat, (), new) == "penalty = 0.02\naugment.copies = 2  # few\naugment.swap = 0.3\n"
+    own = "penalty = 0.1\n\n[augment]\ncopies = 1  # few\n"
+    assert written(own, (), new) == "penalty = 0.02\n\n[augment]\ncopies = 2  # few\nswap = 0.3\n"
+    deep = "[finetune]\nepochs = 2\n\n[finetune.augment]\ncopies = 1\n"
+    assert written(deep, ("finetune",), {"augment.copies": 3}) == deep.replace("1", "3")
+    with pytest.raises(ContractError, match="in lines of their own: paste them"):
+        written("augment = { copies = 1 }\n", (), {"augment.copies": 2})

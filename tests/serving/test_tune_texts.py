@@ -124,6 +124,74 @@ def test_what_is_asked_for_is_checked(labelled: Path):
         app(words("--only", "epochs"), standalone_mode=False)
 
 
+def test_settings_inside_others_are_searched_where_a_range_is_named(
+    labelled: Path, capsys: pytest.CaptureFixture[str]
+):
+    settings = labelled / "settings.toml"
+    settings.write_text("[augment]  # more of few\ncopies = 1\n")
+    asked = ("--share", 0.3, "--settings", settings, "--json", "--method", "grid")
+    deletions = ("--range", "augment.deletion=0:0.9", "--only", "augment.deletion")
+    app(words(*asked, *deletions, "--write"), standalone_mode=False)
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["before"] == {"augment.deletion": 0.1}
+    assert [t["settings"]["augment.deletion"] for t in row["trials"]][:1] == [0.1]
+    assert {t["settings"]["augment.deletion"] for t in row["trials"]} == {0.1, 0.0, 0.3, 0.6, 0.9}
+    best = row["settings"]["augment.deletion"]
+    assert best != 0.1
+    written = f"[augment]  # more of few\ncopies = 1\ndeletion = {best}\n"
+    assert settings.read_text() == f'method = "tfidf"\n{written}'
+    app(words(*asked[:2], *deletions[2:], "--settings", settings, "--range", "augment.deletion=0.1,0.9",
+              "--json", "-w", "V"), standalone_mode=False)  # fmt: skip
+    (again,) = json.loads(capsys.readouterr().out)
+    assert again["value_before"] == row["value"]  # as it was written
+    for told, wrong in (
+        ("augment.deletion=0:3", "classify: augment.deletion cannot be 3"),
+        ("augment.deletions=0:1", "'augment.deletions' is not searched"),
+        ("dropout=0:0.5", "classify: dropout is none now: name values, as dropout=none,A,B"),
+        ("scale=4:8", "'scale' is not searched"),  # of another method
+    ):
+        with pytest.raises(ContractError, match=wrong):
+            app(words("--range", told), standalone_mode=False)
+
+
+# Pretraining
+
+
+def test_pretraining_is_tuned_by_what_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    text = (
+        '[[events]]\npath = "log.csv"\n[pretrain]\nvocabulary = 100\nfactors = 8\nlayers = 1\nheads = 2\n'
+        'max_tokens = 16\nepochs = 4\nlearning_rate = 1e-4\nprecision = "float32"\n'
+    )
+    Path("attune.toml").write_text(text)
+    said = [
+        f"{who}{what}{n}" for who in ("头痛", "胃痛") for what in ("怎么办", "吃什么药好") for n in range(15)
+    ]
+    pl.DataFrame({"said": said}).write_csv("corpus.csv")
+    told = ["tune", "pretrain", "--file", "corpus.csv", "--text", "said", "-w", "W", "-c", "attune.toml"]
+    more = ["--only", "learning_rate", "--only", "layers", "--range", "layers=1:2", "--trials", "4"]
+    app([*told, *more, "--write", "--json"], standalone_mode=False)
+    found = capsys.readouterr().out
+    (row,) = json.loads(found)
+    assert (row["source"], row["type"], row["metric"]) == ("pretrain", "mlm", "bits_saved")
+    assert row["before"] == {"learning_rate": 1e-4, "layers": 1}
+    assert row["value"] > row["value_before"]
+    assert sorted(row["trials"][0]["steps"]) == ["1", "2", "3", "4"]
+    settings = Workspace("W", "attune.toml").settings.pretrain
+    assert {name: getattr(settings, name) for name in row["settings"]} == row["settings"]
+    assert not list(Path("W").glob("encoders/*"))
+    Path("attune.toml").write_text(text)
+    app([*told, *more, "--json", "--memory-gb", "4", "-w", "V"], standalone_mode=False)  # apart
+    assert trials(capsys.readouterr().out) == trials(found)
+    with pytest.raises(ContractError, match="no column 'text'"):
+        app([*told[:4], *told[6:]], standalone_mode=False)
+    pl.DataFrame({"said": said[:9]}).write_csv("corpus.csv")
+    with pytest.raises(ContractError, match="9 distinct texts are too few to hold out a tenth of them"):
+        app(told, standalone_mode=False)
+
+
 # Fine-tuning
 
 TABLES = """
