@@ -51,13 +51,15 @@ MEASURED = ("nlp", "recsys/training.py", "examples/medquad/paraphrases.csv")
 FIGURES = ("macro_f1", "low", "high", "fit_s")
 BERT: list[dict[str, Any]] = [
     {"method": "frozen"},
-    {"method": "prototypes", "scale": 8.0, "penalty": 10.0},
+    {"method": "fewshot", "epochs": 1},
     {"method": "finetune", "epochs": 1, "learning_rate": 5e-5},
     {"method": "finetune", "epochs": 2, "learning_rate": 1.5e-4},
+    {"method": "finetune", "epochs": 2, "learning_rate": 1.5e-4, "contrastive": 0.5},
 ]
 METHODS: dict[str, list[dict[str, Any]]] = {
     "tfidf": [{"method": "tfidf", "penalty": p} for p in (0.01, 0.1, 1.0)],
     "bert": BERT,
+    "prototypes": [{"method": "prototypes", "scale": 8.0, "penalty": 10.0}],
 }
 
 
@@ -258,7 +260,7 @@ def of_some_entities(rows: pl.DataFrame, most: int, seed: int) -> pl.DataFrame:
 
 
 def plan(args: argparse.Namespace) -> Plan:
-    """Types by words and by BERT, under both questions; answers by words, and by vectors before and after."""
+    """Types by each of METHODS, under both questions; answers by words, and by vectors before and after."""
     file = args.data / FILE
     folder = KEPT / "data" / f"medquad-{args.seed}{'-quick' * args.quick}"
     rows = []
