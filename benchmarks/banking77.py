@@ -13,9 +13,9 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, few, options, plan_of, read, thinned
+from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, few, plan_of, read, thinned
 from benchmarks.process import Figures
-from benchmarks.report import KEPT, Benchmark, Plan
+from benchmarks.report import KEPT, Benchmark, Plan, public
 
 TRAIN, TEST = "banking77/train.parquet", "banking77/test.parquet"
 ENCODER = {"max_tokens": 48}
@@ -54,4 +54,4 @@ def plan(args: argparse.Namespace) -> Plan:
 
 
 if __name__ == "__main__":
-    Benchmark("banking77", "Intents of BANKING77.", plan, options).main()
+    Benchmark("banking77", "Intents of BANKING77.", plan, public).main()

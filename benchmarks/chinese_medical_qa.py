@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, options, read, thinned
+from benchmarks.labelled import QUICK_TEXTS, read, thinned
 from benchmarks.process import Figures, Task
-from benchmarks.report import KEPT, Benchmark, Plan, Row, count
+from benchmarks.report import KEPT, Benchmark, Plan, Row, count, public
 from nlp.alike import alike
 from nlp.classifier_config import ClassifierConfig
 from nlp.classify import of_fold
@@ -137,7 +137,7 @@ def _judged(folder: Path, method: str) -> tuple[Judged, dict[str, Any]]:
 
 def more(parser: argparse.ArgumentParser) -> None:
     """Say how many folds are tested."""
-    options(parser)
+    public(parser)
     parser.add_argument("--folds", type=count, default=FOLDS, help=f"of {FOLDS} folds, the first so many")
 
 

@@ -10,9 +10,9 @@ InfoNCE) against the same batch in transformers' Trainer, float32 and padded to 
 """
 
 import argparse
-import os
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks import stsb
-from benchmarks.process import Figures, Task
-from benchmarks.report import Benchmark, Plan, Row, count
+from benchmarks.process import Figures, NotReached, Task
+from benchmarks.report import Benchmark, Plan, Row, count, public
 from nlp.coding import coded
 from nlp.encoder import EncoderConfig, TextEncoder, locate, tokenize
 from nlp.pairs import PAIRS
@@ -80,11 +80,18 @@ def sentence_transformers(data: str, number: int, seed: int) -> Figures:
 
 
 def _peer() -> Any:
-    from sentence_transformers import SentenceTransformer
-
-    encoder = SentenceTransformer(str(locate(EncoderConfig())), device="cpu")
+    encoder = needed("sentence_transformers").SentenceTransformer(str(locate(EncoderConfig())), device="cpu")
     encoder.max_seq_length = MAX_TOKENS
     return encoder
+
+
+def needed(library: str) -> Any:
+    """Import the library of a peer, or say that it is not there."""
+    try:
+        return import_module(library)
+    except ImportError:
+        package = library.replace("_", "-")
+        raise NotReached(f"{package} is not installed: pip install {package}") from None
 
 
 def _pairs(data: str, steps: int, seed: int) -> pl.DataFrame:
@@ -120,6 +127,7 @@ def step(data: str, steps: int, seed: int) -> Figures:
 
 def trainer_step(data: str, steps: int, seed: int) -> Figures:
     """Time transformers' Trainer on the same pairs, loss and batch, the first step left out."""
+    needed("accelerate")  # by transformers' Trainer
     import torch
     from transformers import AutoModel, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
@@ -173,7 +181,7 @@ def plan(args: argparse.Namespace) -> Plan:
     """Return the rows and their peers, or why they cannot be measured."""
     lacking = [name for name in (REVIEWS, QUESTIONS, stsb.FILE) if not (args.data / name).is_file()]
     skipped = f"there is no {args.data / lacking[0]}: see --data" if lacking else ""
-    number, steps = (64, 2) if args.quick else (args.texts, args.steps)
+    number, steps, repeats = (64, 2, 1) if args.quick else (args.texts, args.steps, args.repeats)
     asked = {"data": str(args.data), "seed": args.seed}
     many, few = asked | {"number": number}, asked | {"steps": steps}
     speed = ("texts_per_s", "seconds")
@@ -184,7 +192,7 @@ def plan(args: argparse.Namespace) -> Plan:
     ours = Row(
         "attune", Task(attune, many | {"graded": stsb.QUICK_ROWS if args.quick else 0}),
         (*speed, "ratio", "cosine", "cosine_least", "stsb", "stsb_float32"), (*READ, "benchmarks/stsb.py"),
-        peer=peer, compared="texts_per_s", repeats=args.repeats, skipped=skipped,
+        peer=peer, compared="texts_per_s", repeats=repeats, skipped=skipped,
     )  # fmt: skip
     trainer = Row("trainer_step", Task(trainer_step, few), ("seconds",), READ, skipped=skipped)
     tuning = Row("step", Task(step, few), ("seconds", "ratio"), READ, peer=trainer, skipped=skipped)
@@ -196,8 +204,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texts", type=count, default=1000, help="texts encoded: %(default)s")
     parser.add_argument("--steps", type=count, default=8, help="fine-tuning steps timed: %(default)s")
     parser.add_argument("--repeats", type=count, default=3, help="runs whose median counts: %(default)s")
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))
+    public(parser)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Texts with labels in a train and a test part: what every benchmark of classifiers shares."""
 
-import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -92,9 +90,3 @@ def plan_of(
             for name, (function, asked, settings) in rows.items()
         ],
     )
-
-
-def options(parser: argparse.ArgumentParser) -> None:
-    """Find the data where the environment says."""
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))

@@ -30,9 +30,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from benchmarks.labelled import options
 from benchmarks.process import ROOT, Figures, NotReached, Task
-from benchmarks.report import KEPT, Benchmark, Plan, Row
+from benchmarks.report import KEPT, Benchmark, Plan, Row, public
 from profiles import manifest
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def answers(file: str, by: str, seed: int, quick: bool) -> Figures:
     index = Index.of(rows["answer"].to_list(), encoder, RetrievalConfig(reread=REREAD))
     if by == "reranked":
         with tempfile.TemporaryDirectory() as made:
-            folder = reranker(rows.filter(~held), seed, Path(made))
+            folder = reranker(rows.filter(~held), 32 if quick else LEARNED, seed, Path(made))
             reader = CrossEncoder(folder, CrossEncoderConfig(max_tokens=READ))
             return searched(index, rows, held, "vectors", reader)
     return searched(index, rows, held, "words" if by == "bm25" else "vectors")
@@ -241,12 +240,12 @@ def tuned(rows: pl.DataFrame, seed: int, folder: Path) -> Path:
     return finetune(pairs.filter(~cut), pairs.filter(cut), config, folder).folder
 
 
-def reranker(rows: pl.DataFrame, seed: int, folder: Path) -> Path:
+def reranker(rows: pl.DataFrame, most: int, seed: int, folder: Path) -> Path:
     """Train a cross-encoder on question ↔ answer of some entities; returns its folder."""
     from nlp.pairs import PAIRS
     from nlp.rerank import RerankConfig, train
 
-    drawn = of_some_entities(rows, LEARNED, seed)
+    drawn = of_some_entities(rows, most, seed)
     pairs = PAIRS.conform(drawn.select(left="question", right="answer"))
     config = RerankConfig(epochs=1, batch_size=4, others=0, max_tokens=READ, seed=seed)
     return train(pairs, pairs.clear(), config, folder).folder
@@ -281,4 +280,4 @@ def plan(args: argparse.Namespace) -> Plan:
 
 
 if __name__ == "__main__":
-    Benchmark("medquad", "Medical questions: types and answers.", plan, options).main()
+    Benchmark("medquad", "Medical questions: types and answers.", plan, public).main()

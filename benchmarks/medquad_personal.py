@@ -27,10 +27,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.labelled import options
 from benchmarks.medquad import FILE, questions, reciprocal_ranks
 from benchmarks.process import Figures, Task
-from benchmarks.report import KEPT, Benchmark, Plan, Row, count
+from benchmarks.report import KEPT, Benchmark, Plan, Row, count, public
 from nlp.embed import EmbeddingCache, Encodes, embed, user_vectors
 from nlp.retrieval import By, Index, RetrievalConfig, Scores
 from profiles import manifest
@@ -175,7 +174,7 @@ def told(folder: str, row: str) -> Figures:
 
 def more(parser: argparse.ArgumentParser) -> None:
     """Say how many answers are ranked."""
-    options(parser)
+    public(parser)
     parser.add_argument("--answers", type=count, help="the first so many of the file; default: all")
 
 

@@ -8,6 +8,7 @@ from one run on one machine. Finished rows are remembered by a hash of everythin
 import argparse
 import inspect
 import json
+import os
 import platform
 import statistics
 import sys
@@ -199,6 +200,12 @@ def table(rows: Sequence[Figures]) -> str:
     drawn.insert(1, "  ".join("-" * width for width in widths))
     notes = [f"{row['name']}: {row[what]}" for row in rows for what in ("covers", "reason") if what in row]
     return "\n".join([*(line.rstrip() for line in drawn), *notes])
+
+
+def public(parser: argparse.ArgumentParser) -> None:
+    """Read public data where ATTUNE_DATA says, unless told otherwise."""
+    if folder := os.environ.get("ATTUNE_DATA"):
+        parser.set_defaults(data=Path(folder))
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,6 @@ weights: greedy, on the cuts' lists of its members as they were chosen.
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.process import Figures, Task
-from benchmarks.report import Plan, Row, count
+from benchmarks.report import Plan, Row, count, public
 from benchmarks.transductive import KINDS, TRANSDUCTIVE, transductive
 from benchmarks.trials import STOPPING, TEST, Bench, Config, Table, means
 from recsys.ranking import Ranked
@@ -211,8 +210,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="who may be in the blends, by commas; default: every row that is not null",
     )
     add("--seeds", type=count, default=1, help="fits of a row that learns by gradients: %(default)s")
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))
+    public(parser)
 
 
 def _quick(name: str, config: Config) -> Config:

@@ -8,7 +8,6 @@ whole ones take minutes (LightGCN) and hours (SASRec, which makes a row of every
 """
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from benchmarks import speed_live, speed_world
 from benchmarks import speed_work as work
 from benchmarks.ml1m_last import FILE
 from benchmarks.process import Figures, Task
-from benchmarks.report import KEPT, Benchmark, Plan, Row, count
+from benchmarks.report import KEPT, Benchmark, Plan, Row, count, public
 from recsys.models import RECOMMENDERS
 
 QUICK = 3_000
@@ -134,8 +133,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=count, default=3, help="of SASRec, ours and RecTools': %(default)s")
     add("--steps", type=count, default=8, help="of RecBole's epochs that are timed: %(default)s")
     add("--requests", type=count, default=500, help="of each live row: %(default)s")
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))
+    public(parser)
 
 
 if __name__ == "__main__":

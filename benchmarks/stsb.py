@@ -8,7 +8,6 @@ once. A fit that was cut off goes on from its last epoch, and a finished one is 
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.process import Figures, Task
-from benchmarks.report import Benchmark, Plan, Row
+from benchmarks.report import Benchmark, Plan, Row, public
 from nlp.coding import coded
 from nlp.encoder import EncoderConfig, TextEncoder
 from nlp.finetune import FinetuneConfig, finetune
@@ -84,11 +83,5 @@ def plan(args: argparse.Namespace) -> Plan:
     return Plan(counts, rows)
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Read the data where ATTUNE_DATA says, unless told otherwise."""
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))
-
-
 if __name__ == "__main__":
-    Benchmark("stsb", "Graded similarity of sentences.", plan, options).main()
+    Benchmark("stsb", "Graded similarity of sentences.", plan, public).main()

@@ -22,7 +22,6 @@ rows; the ratio of `blend_text` is to the blend without.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ import polars as pl
 
 from benchmarks import text_worlds
 from benchmarks.process import ROOT, Figures, Task
-from benchmarks.report import Benchmark, Plan, Row
+from benchmarks.report import Benchmark, Plan, Row, public
 from benchmarks.text_readers import LEARNED, LOOKED_AT, MOST, PAIRS, WORDS, Readers
 from benchmarks.text_worlds import Part
 from benchmarks.trials import meaning
@@ -347,11 +346,5 @@ def _rows(args: argparse.Namespace) -> Iterator[Row]:
                     )
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Read the data where ATTUNE_DATA says, unless told otherwise."""
-    if folder := os.environ.get("ATTUNE_DATA"):
-        parser.set_defaults(data=Path(folder))
-
-
 if __name__ == "__main__":
-    Benchmark("text_into_recommendations", "What words add to recommendations.", plan, options).main()
+    Benchmark("text_into_recommendations", "What words add to recommendations.", plan, public).main()

@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, options, plan_of, read, thinned
+from benchmarks.labelled import QUICK_TEXTS, counted, evaluate, plan_of, read, thinned
 from benchmarks.process import Figures
-from benchmarks.report import KEPT, Benchmark, Plan
+from benchmarks.report import KEPT, Benchmark, Plan, public
 
 FILE = "trec/raw_fine.parquet"
 TUNED: dict[str, Any] = {"encoder": {"max_tokens": 48}, "epochs": 6}
@@ -50,4 +50,4 @@ def plan(args: argparse.Namespace) -> Plan:
 
 
 if __name__ == "__main__":
-    Benchmark("trec", "Question types of TREC.", plan, options).main()
+    Benchmark("trec", "Question types of TREC.", plan, public).main()

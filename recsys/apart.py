@@ -1,9 +1,9 @@
 """An objective in a process of its own, which may take so much memory and no more.
 
 What asks for too much may crash instead of saying so, and what is killed for memory takes its process with
-it: so a trial that could do either runs apart. Both sides speak lines of JSON: settings go down, and where
-checkpoints are kept; what was reached at a step comes up and is answered by whether to go on, and at the end
-comes the outcome.
+it: so a trial that could do either runs apart. Both sides speak lines of JSON: whose child it is goes down,
+then settings, and where checkpoints are kept; what was reached at a step comes up and is answered by whether
+to go on, and at the end comes the outcome.
 """
 
 import json
@@ -70,6 +70,7 @@ class Apart:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
         )
+        self._send(self._process, os.getpid())
         return self._process
 
     def _send(self, process: "subprocess.Popen[bytes]", what: Any) -> None:
@@ -111,7 +112,8 @@ class Apart:
 
 def answer(objective: Objective) -> None:
     """Try the settings that come on stdin, until there are no more, and say on stdout what comes of each."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    parent = json.loads(sys.stdin.readline() or "0")
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no message
 

@@ -250,6 +250,8 @@ def objective(settings, report):
         eaten = []
         while True:
             eaten.append(bytearray(os.urandom(1 << 20)) * 16)
+    if settings["n"] == 0:
+        time.sleep(600)
     for step in (1, 2, 3):
         report(step, settings["n"] - 1 / step)
     return Outcome(settings["n"], {"epochs": settings["n"], "process": os.getpid()})
@@ -294,3 +296,26 @@ def test_a_trial_apart_is_pruned_and_its_process_lives_on():
     finally:
         apart.close()
     assert kept[0] == kept[1]
+
+
+def test_a_trial_apart_ends_with_the_search_that_was_killed():
+    program = f"""
+import sys
+from recsys.apart import Apart
+from recsys.tuning import Report
+
+apart = Apart([sys.executable, "-c", {CHILD!r}], memory_gb=2)
+print(apart._start().pid, flush=True)
+apart({{"n": 0}}, Report(lambda step, value: True))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(1)
+    assert resident(child)
+    parent.kill()
+    parent.communicate()
+    until = time.monotonic() + 60
+    while resident(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not resident(child)
