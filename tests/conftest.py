@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,9 @@ from hypothesis import settings
 
 from profiles.schema import INTERACTIONS, ITEMS, TIME
 from recsys.dataset import Catalogue, Dataset, Queries
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 settings.register_profile("attune", deadline=None, derandomize=True)
 settings.load_profile("attune")
@@ -223,17 +227,32 @@ def bert_folder() -> Path:
     return found
 
 
+def _bert(made: Path, tokenizer: Path, layers: int, dimensions: int, positions: int) -> "BertModel":
+    """Return a BERT that knows nothing yet, for its folder `made`, which has the tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    shape = {"hidden_size": dimensions, "num_hidden_layers": layers, "intermediate_size": 2 * dimensions}
+    torch.manual_seed(1)
+    made.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, made)
+    return BertModel(BertConfig(max_position_embeddings=positions, num_attention_heads=2, **shape))
+
+
 @pytest.fixture
 def tiny_bert(tmp_path: Path, bert_folder: Path) -> Path:
     """A BERT of 16 dimensions and 40 positions, saved in half precision."""
     import torch
-    from transformers import BertConfig, BertModel
 
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    torch.manual_seed(1)
-    model = BertModel(BertConfig(max_position_embeddings=40, **shape)).to(torch.bfloat16)
     made = tmp_path / "tiny"
-    model.save_pretrained(made)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(bert_folder / name, made)
+    _bert(made, bert_folder, 1, 16, 40).to(torch.bfloat16).save_pretrained(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def new_bert(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path:
+    """A BERT of two layers, 32 dimensions and 64 positions."""
+    made = tmp_path_factory.mktemp("models") / "untaught"
+    _bert(made, bert_folder, 2, 32, 64).save_pretrained(made)
     return made

@@ -43,29 +43,21 @@ def pairs(ills: list[str]) -> pl.DataFrame:
 ECHOES = [echo(ill) for ill in ILLS]
 
 
-def config(tiny: Path, **settings: object) -> RerankConfig:
-    quick = {"model": str(tiny), "max_tokens": 40, "mined": 5, "batch_size": 4, "epochs": 12, "seed": 5}
+def config(new_bert: Path, **settings: object) -> RerankConfig:
+    quick = {
+        "model": str(new_bert),
+        "max_tokens": 40,
+        "mined": 5,
+        "batch_size": 4,
+        "epochs": 12,
+        "seed": 5,
+    }
     return RerankConfig.model_validate(quick | {"learning_rate": 3e-3, "precision": "float32"} | settings)
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path:
-    """A BERT of two layers that knows nothing yet."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(1)
-    made = tmp_path_factory.mktemp("models") / "tiny"
-    BertModel(BertConfig(max_position_embeddings=64, **shape)).save_pretrained(made)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(bert_folder / name, made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train(pairs(ILLS[:7]), pairs(ILLS[7:]), config(tiny), tmp_path_factory.mktemp("made"), ECHOES)
+def trained(new_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(pairs(ILLS[:7]), pairs(ILLS[7:]), config(new_bert), tmp_path_factory.mktemp("made"), ECHOES)
 
 
 def test_a_pairs_score_is_its_own(trained: Trained) -> None:
@@ -166,10 +158,10 @@ def test_mined_texts_are_those_words_find_and_none_is_right() -> None:
     assert (drawn[0, 1:] >= 0).any()
 
 
-def test_what_lies_over_the_model_learns_faster(tiny: Path) -> None:
+def test_what_lies_over_the_model_learns_faster(new_bert: Path) -> None:
     from nlp.cross_network import NEW, load
 
-    _, network = load(tiny, begin=True)
+    _, network = load(new_bert, begin=True)
     rates = {id(p): g.rate for g in layerwise.groups(network, 0.5, 10.0, NEW) for p in g.parameters}
     found = {name: rates[id(p)] for name, p in network.named_parameters()}
     assert {n.split(".")[-2]: r for n, r in found.items() if r == 10} == {"classifier": 10, "dense": 10}
@@ -180,13 +172,13 @@ def test_what_lies_over_the_model_learns_faster(tiny: Path) -> None:
 
 
 def test_the_folder_is_sealed_named_by_its_inputs_and_made_once(
-    trained: Trained, tiny: Path, tmp_path: Path
+    trained: Trained, new_bert: Path, tmp_path: Path
 ) -> None:
     about = manifest.verify(trained.folder)
     assert (about["producer"], about["pairs"]) == ("rerank", {"learned": 7, "validated": 3})
-    again = train(pairs(ILLS[:7]), pairs(ILLS[7:]), config(tiny), trained.folder.parent, ECHOES)
+    again = train(pairs(ILLS[:7]), pairs(ILLS[7:]), config(new_bert), trained.folder.parent, ECHOES)
     assert again == trained
-    quick = config(tiny, epochs=1)
+    quick = config(new_bert, epochs=1)
     one, other = (
         train(pairs(ILLS[:4]), pairs([]), quick, tmp_path / name, ECHOES[:2]).folder for name in "ab"
     )
@@ -195,16 +187,16 @@ def test_the_folder_is_sealed_named_by_its_inputs_and_made_once(
     assert CrossEncoder(one).scores(["a"], ["b"]).shape == (1,)
 
 
-def test_what_is_wrong_is_told(trained: Trained, tiny: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_is_told(trained: Trained, new_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="1 pairs are too few"):
-        train(pairs(ILLS[:1]), pairs([]), config(tiny), tmp_path)
+        train(pairs(ILLS[:1]), pairs([]), config(new_bert), tmp_path)
     scored = pairs(ILLS).with_columns(score=pl.lit(0.5, pl.Float32))
     with pytest.raises(ContractError, match="pairs with scores are for"):
-        train(scored, pairs([]), config(tiny), tmp_path)
+        train(scored, pairs([]), config(new_bert), tmp_path)
     with pytest.raises(ContractError, match="told from no other"):
-        train(pairs(ILLS), pairs([]), config(tiny, negatives=0, others=0), tmp_path)
+        train(pairs(ILLS), pairs([]), config(new_bert, negatives=0, others=0), tmp_path)
     with pytest.raises(ContractError, match=r"weights are missing .* no cross-encoder of one output"):
-        CrossEncoder(tiny).scores(["a"], ["b"])
+        CrossEncoder(new_bert).scores(["a"], ["b"])
     shutil.copytree(trained.folder, tmp_path / "changed")
     (tmp_path / "changed" / "config.json").write_text("{}")
     with pytest.raises(ContractError, match=r"config\.json: its content is not what was published"):

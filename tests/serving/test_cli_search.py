@@ -52,25 +52,10 @@ def asked(ill: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path) -> Path:
-    """A BERT of two layers that knows nothing yet."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(1)
-    made = tmp_path_factory.mktemp("models") / "tiny"
-    BertModel(BertConfig(max_position_embeddings=64, **shape)).save_pretrained(made)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(bert_folder / name, made)
-    return made
-
-
-def folder_of(made: Path, tiny: Path, share: float = 0.0, ills: list[str] = KNOWN) -> Path:
+def folder_of(made: Path, new_bert: Path, share: float = 0.0, ills: list[str] = KNOWN) -> Path:
     """Write a configuration, pairs of some ills, and the answers of all."""
     made.mkdir(exist_ok=True)
-    (made / "attune.toml").write_text(CONFIG.format(model=tiny, share=share))
+    (made / "attune.toml").write_text(CONFIG.format(model=new_bert, share=share))
     pairs = pl.DataFrame([pair for ill in ills for pair in asked(ill)], ["question", "answer"], orient="row")
     pairs.write_csv(made / "pairs.csv")
     said = ["", *(answer for ill in ILLS for _, answer in asked(ill)), asked("gout")[0][1]]
@@ -79,9 +64,9 @@ def folder_of(made: Path, tiny: Path, share: float = 0.0, ills: list[str] = KNOW
 
 
 @pytest.fixture(scope="module")
-def ills(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+def ills(tmp_path_factory: pytest.TempPathFactory, new_bert: Path) -> Path:
     """A folder in which a cross-encoder was trained; not to be written to."""
-    made = folder_of(tmp_path_factory.mktemp("ills"), tiny)
+    made = folder_of(tmp_path_factory.mktemp("ills"), new_bert)
     learn(Workspace(made / "W", made / "attune.toml"), Progress())
     return made
 
@@ -127,9 +112,9 @@ def test_what_words_cannot_tell_apart_is_put_in_order(
 
 
 def test_the_commands_for_people(
-    ills: Path, tiny: Path, tmp_path: Path, attune: Callable[..., tuple[str, str]]
+    ills: Path, new_bert: Path, tmp_path: Path, attune: Callable[..., tuple[str, str]]
 ) -> None:
-    made = folder_of(tmp_path / "new", tiny, share=0.3)
+    made = folder_of(tmp_path / "new", new_bert, share=0.3)
     out, err = attune(made, "rerank")
     (reader,) = (made / "W" / "encoders").iterdir()
     about = manifest.verify(reader)
@@ -151,9 +136,9 @@ def test_the_commands_for_people(
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(
-    ills: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ills: Path, new_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = folder_of(tmp_path / "killed", tiny)
+    made = folder_of(tmp_path / "killed", new_bert)
     workspace = Workspace(made / "W", made / "attune.toml")
     finish, epochs = training._Loop._finish, []
 
@@ -196,13 +181,17 @@ def test_items_are_searched_as_they_are_on_offer(workspace: Workspace) -> None:
 
 
 def test_what_is_wrong_is_told(
-    ills: Path, tiny: Path, workspace: Workspace, tmp_path: Path, attune: Callable[..., tuple[str, str]]
+    ills: Path,
+    new_bert: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    attune: Callable[..., tuple[str, str]],
 ) -> None:
     told = ["search", "gout", "--file", "answers.csv", "--column", "said"]
     assert "there is no folder" in attune(ills, *told, "--reader", "gone")[1]
     assert "`attune rerank` makes a cross-encoder" in attune(ills, *told, "--reader", "gone")[1]
     assert "no cross-encoder of one output; `attune rerank` makes one" in " ".join(
-        attune(ills, *told, "--reader", tiny)[1].split()
+        attune(ills, *told, "--reader", new_bert)[1].split()
     )
     shutil.copytree(reader_of(ills), tmp_path / "changed")
     (tmp_path / "changed" / "config.json").write_text("{}")
@@ -213,7 +202,7 @@ def test_what_is_wrong_is_told(
     assert "there is no such file of texts" in attune(ills, *told[:3], "none.csv")[1]
     assert "says nothing" in attune(ills, "search", " ", *told[2:])[1]
 
-    few = folder_of(tmp_path / "few", tiny, ills=[])
+    few = folder_of(tmp_path / "few", new_bert, ills=[])
     assert "0 pairs are too few to learn from" in attune(few, "rerank")[1]
     assert not list((few / "W").glob("encoders/*"))
     with (few / "attune.toml").open("a") as config:
