@@ -22,6 +22,7 @@ from recsys.edges import Edge, edges, taken_by
 from recsys.space import Range, Settings, Space, Value, at, settable
 from recsys.tries import Try
 from recsys.tuning import Found, Objective, Tell, TuningConfig, rounded, search
+from serving.training import KEPT
 
 BUDGETS = ("trials", "minutes", "memory_gb")  # they change how many trials there are, not what they say
 
@@ -126,7 +127,7 @@ def tune(
     space = space.only(only) if only else space
     before = {name: at(values, name) for name in space.dimensions}
     path = folder / "tuning" / f"{subject.name}-{subject.key(space)}.jsonl"
-    unended = folder / "cache" / "training" / path.stem
+    unended = folder / KEPT / path.stem
     with _objective(subject) as objective, watch.watching(checkpoints=unended):
         found = search(space, objective, subject.config, path, [before], tell)
     if found.complete:

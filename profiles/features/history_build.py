@@ -160,7 +160,7 @@ class _Merge:
         first, last = self.first[number : number + 2]
         to, starts = by_user_and_time(gathered(self.place, new["user"]) - first, new["time"], last - first)
         found = {name: np.empty(len(to), dtype) for name, dtype in CODED.items()}
-        _put(to, new, self.item, self.kind, *(found[name] for name in ("item", "kind", "time", "marks")))
+        _put(to, new, self.item, self.kind, *found.values())
         said["at"] = gathered(to, said["at"])
         order = rising(said["at"], len(to))
         return found, {name: gathered(said[name], order) for name in SAID.fields or ()}, starts
