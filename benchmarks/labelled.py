@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,14 @@ def few(part: pl.DataFrame, shots: int, seed: int) -> pl.DataFrame:
     return ordered.group_by("label", maintain_order=True).head(shots).sort("label", "text")
 
 
-def evaluate(train_part: pl.DataFrame, test_part: pl.DataFrame, settings: str, checkpoints: Path) -> Figures:
-    """Train on the one part, score the other once; both hold text and label.
+def evaluate(
+    train_part: pl.DataFrame,
+    test_part: pl.DataFrame,
+    settings: str,
+    checkpoints: Path,
+    wider: Callable[[str], str] | None = None,
+) -> Figures:
+    """Train on the one part, score the other once; both hold text and label, judged by its `wider` one.
 
     A fit that was cut off goes on from its last epoch, so `cpu_s` is what this process spent.
     """
@@ -58,6 +65,7 @@ def evaluate(train_part: pl.DataFrame, test_part: pl.DataFrame, settings: str, c
         made = Path(scratch) / "classifier"
         classifier = train(train_part["text"].to_list(), train_part["label"].to_list(), config, made)
         judged = classifier.judged(test_part["text"].to_list(), test_part["label"].to_list())
+    judged = judged if wider is None else judged.merged(wider)
     found = {row["metric"]: row for row in measure(judged).iter_rows(named=True) if row["label"] is None}
     accuracy = found["accuracy"]
     return {

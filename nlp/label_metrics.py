@@ -50,6 +50,18 @@ class Judged:
     def predicted(self) -> Matrix:
         return self.labels.chosen(self.probabilities, self.threshold)
 
+    def merged(self, wider: Callable[[str], str]) -> "Judged":
+        """Return what it says of wider labels, each label's `wider` one: of one label a text, sums of shares.
+
+        A classifier told finer labels than are asked for often knows the wider ones better.
+        """
+        if self.labels.many:
+            raise ContractError("several labels a text have shares that do not add up: none can be merged")
+        names = [wider(name) for name in self.labels.names]
+        labels = LabelSet.of(names, many=False)
+        of = labels.matrix(names)
+        return Judged(labels, self.truth @ of, self.probabilities @ of.astype(np.float32), self.threshold)
+
     def confusion(self) -> npt.NDArray[np.int64]:
         """Return how many texts of each true label (row) were given each label (column)."""
         if self.labels.many:

@@ -63,6 +63,21 @@ def test_the_confusion_matrix_has_the_truth_in_its_rows():
         judged(many=True).confusion()
 
 
+def test_shares_of_finer_labels_add_up_to_those_of_wider_ones():
+    fine = judged(False)
+    wide = fine.merged(lambda name: {"cat": "pet", "dog": "pet"}.get(name, name))
+    assert wide.labels.names == ("eel", "fox", "pet")
+    for row, (shares, truth) in enumerate(zip(fine.probabilities, fine.truth, strict=True)):
+        assert wide.probabilities[row] == pytest.approx([shares[2], shares[3], shares[0] + shares[1]])
+        assert wide.truth[row].tolist() == [truth[2], truth[3], truth[0] or truth[1]]
+    assert (wide.predicted != wide.truth).any()
+    same = fine.merged(str)
+    assert np.array_equal(same.probabilities, fine.probabilities)
+    assert np.array_equal(same.truth, fine.truth)
+    with pytest.raises(ContractError, match="several labels"):
+        judged(True).merged(str)
+
+
 def test_the_calibration_error_by_hand():
     """Three texts at .9 of which two are right, two at .6 of which none is."""
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.4, 0.6]], np.float32)
