@@ -10,7 +10,7 @@ from serving.cli_options import AsJson, Quiet, print_json
 if TYPE_CHECKING:
     import polars as pl
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv or .parquet with a text a row")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv, .parquet or .jsonl, a text a row")]
 Made = Annotated[Path, typer.Argument(metavar="FOLDER", help="what `attune classify train` wrote")]
 Text = Annotated[str, typer.Option("--text", help="column of the texts")]
 Label = Annotated[str, typer.Option("--label", help="column of the labels")]
@@ -20,7 +20,9 @@ Separator = Annotated[
 Group = Annotated[str | None, typer.Option("--group", help="column whose equal values stay together")]
 Settings = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; may be repeated")]
-Report = Annotated[Path, typer.Option("--out", "-o", help="folder for metrics.json and the plots")]
+Report = Annotated[
+    Path, typer.Option("--out", "-o", file_okay=False, help="folder for metrics.json and the plots")
+]
 
 classify_app = typer.Typer(no_args_is_help=True, help="Labels of texts: learn, predict, judge.")
 
@@ -69,7 +71,7 @@ def train(
 def predict(
     folder: Made,
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Parquet file to write")],
     text: Text = "text",
     explain: Annotated[bool, typer.Option("--explain", help="add `why`: the words that drove it")] = False,
     quiet: Quiet = False,

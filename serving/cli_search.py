@@ -50,9 +50,9 @@ def search(
     ] = None,
     column: Annotated[str, typer.Option(help="column of the file that holds the texts")] = "text",
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="texts to find")] = 10,
-    by: Annotated[str | None, typer.Option(help="words, vectors or both; default: [search] by")] = None,
+    by: Annotated[str | None, typer.Option(help="words, vectors or both; default: \\[search] by")] = None,
     reader: Annotated[
-        Path | None, typer.Option(help="folder of a cross-encoder; default: [search.reader] model")
+        Path | None, typer.Option(help="folder of a cross-encoder; default: \\[search.reader] model")
     ] = None,
     user: Annotated[str | None, typer.Option(help="who asks: what they wrote before counts too")] = None,
     workspace: Folder = DEFAULT_WORKSPACE,

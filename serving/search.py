@@ -9,7 +9,6 @@ import polars as pl
 
 from nlp.cross_encoder import CrossEncoder
 from nlp.embed import embed
-from nlp.pairs import read_table
 from nlp.rerank import Trained, train
 from nlp.retrieval import Index, RetrievalConfig
 from profiles.schema import ContractError, microseconds
@@ -18,6 +17,7 @@ from recsys.dataset import Catalogue
 from serving.finetune import Told, watched
 from serving.progress import Progress
 from serving.settings import SearchConfig, where
+from serving.text_files import table, texts_of
 from serving.training import Checkpoints
 from serving.workspace import ENCODERS, Workspace
 
@@ -113,10 +113,7 @@ def _items(snapshot: Snapshot) -> pl.DataFrame:
 
 def _rows(path: Path, column: str) -> pl.DataFrame:
     """Return row and text of a file, each text once."""
-    frame = read_table(path)
-    if column not in frame.columns:
-        raise ContractError(f"{path}: there is no column {column!r}; it has {', '.join(frame.columns)}")
-    texts = frame.select(text=pl.col(column).cast(pl.String)).with_row_index("row")
+    texts = texts_of(table(path), column, path).alias("text").to_frame().with_row_index("row")
     texts = texts.filter(pl.col("text").str.strip_chars() != "")
     if texts.is_empty():
         raise ContractError(f"{path}: no row of {column!r} says anything")

@@ -199,7 +199,11 @@ def test_what_is_wrong_is_told(
     assert "config.json: its content is not what was published" in " ".join(complaint.split())
     assert "search: by: input should be 'words', " in attune(ills, *told, "--by", "luck")[1]
     assert "no column 'text'; it has said" in attune(ills, *told[:4])[1]
-    assert "there is no such file of texts" in attune(ills, *told[:3], "none.csv")[1]
+    assert "none.csv cannot be read" in attune(ills, *told[:3], "none.csv")[1]
+    (tmp_path / "old.csv").write_bytes("text\nschön\n".encode("latin-1"))
+    assert "save it as UTF-8" in " ".join(attune(ills, *told[:3], tmp_path / "old.csv")[1].split())
+    pl.DataFrame({"text": [["gout"]]}).write_parquet(tmp_path / "lists.parquet")
+    assert "holds List(String), not text" in attune(ills, *told[:3], tmp_path / "lists.parquet")[1]
     assert "says nothing" in attune(ills, "search", " ", *told[2:])[1]
 
     few = folder_of(tmp_path / "few", new_bert, ills=[])
