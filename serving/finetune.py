@@ -11,10 +11,10 @@ from nlp.finetune import FinetuneConfig, Tuned, finetune
 from nlp.pairs import divided, from_file, of_snapshot
 from nlp.pretrain import pretrain
 from nlp.rerank import RerankConfig
+from nlp.text_files import table, texts_of
 from profiles.schema import ContractError
 from recsys import watch
 from serving.progress import Progress
-from serving.text_files import table, texts_of
 from serving.training import Checkpoints, teller
 from serving.workspace import ENCODERS, Workspace
 

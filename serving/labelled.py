@@ -15,9 +15,9 @@ from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier
 from nlp.label_metrics import Judged, measure
 from nlp.label_sets import Given
+from nlp.text_files import column_of, table, texts_of
 from profiles import manifest
 from profiles.schema import ContractError
-from serving.text_files import column_of, table, texts_of
 
 WORD = pl.Struct({"start": pl.Int64(), "end": pl.Int64(), "weight": pl.Float64(), "word": pl.String()})
 WHY = pl.Struct({"label": pl.String(), "method": pl.String(), "error": pl.Float64(), "words": pl.List(WORD)})

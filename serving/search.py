@@ -11,13 +11,13 @@ from nlp.cross_encoder import CrossEncoder
 from nlp.embed import embed
 from nlp.rerank import Trained, train
 from nlp.retrieval import Index, RetrievalConfig
+from nlp.text_files import table, texts_of
 from profiles.schema import ContractError, microseconds
 from profiles.snapshot import Snapshot
 from recsys.dataset import Catalogue
 from serving.finetune import Told, watched
 from serving.progress import Progress
 from serving.settings import SearchConfig, where
-from serving.text_files import table, texts_of
 from serving.training import Checkpoints
 from serving.workspace import ENCODERS, Workspace
 

@@ -35,3 +35,14 @@ def texts_of(frame: pl.DataFrame, name: str, path: Path) -> pl.Series:
     if column.dtype not in TEXT:
         raise ContractError(f"{path}: column {name!r} holds {column.dtype}, not text")
     return column.cast(pl.String)
+
+
+def numbers_of(frame: pl.DataFrame, name: str, path: Path) -> pl.Series:
+    """Return a column of numbers, null where there is none; raises ContractError naming what is no number."""
+    column = column_of(frame, name, path)
+    numbers = column.cast(pl.Float64, strict=False)
+    wrong = (numbers.is_null() & column.is_not_null()).arg_true()
+    if len(wrong):
+        row = wrong[0]
+        raise ContractError(f"{path}: row {row + 1} of column {name!r} is no number: {column[row]!r}")
+    return numbers
