@@ -90,7 +90,7 @@ def predict(
     if explain:
         with progress.task("words", len(found)) as advance:
             found = pl.concat([found, reasons(classifier, said.texts, found, advance)], how="horizontal")
-    write_parquet(beside(said.frame, found), out)
+    write_parquet(beside(said.frame, found, file), out)
     progress.say(f"{out}: {len(found):,} rows")
 
 
@@ -109,11 +109,13 @@ def evaluate(
     from nlp import label_plots
     from nlp.classify import load
     from nlp.scorers import OverVectors
-    from serving.labelled import curves_of, read, report
+    from serving.labelled import curves_of, read, report, unlearned
 
     said = read(file, text, label, separator, group)
     classifier = load(folder)
     judged = classifier.judged(said.texts, said.labels)
+    if told := unlearned(judged, classifier.labels.names):
+        typer.echo(f"{file}: {told}", err=True)
     figures = report(judged, out, said.groups, curves_of(classifier.about["history"]))
     member = classifier.members[0]
     if isinstance(member, OverVectors):

@@ -141,11 +141,21 @@ def curves_of(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     }
 
 
-def beside(frame: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def unlearned(judged: Judged, learned: Sequence[str]) -> str:
+    """Say which true labels a classifier did not learn; nothing where it knows them all."""
+    new = [column for column, name in enumerate(judged.labels.names) if name not in learned]
+    if not new:
+        return ""
+    count = int(judged.truth[:, new].any(axis=1).sum())
+    names = ", ".join(repr(judged.labels.names[column]) for column in new)
+    return f"labels that it did not learn, of {count:,} texts, which it cannot get right: {names}"
+
+
+def beside(frame: pl.DataFrame, found: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Put predictions beside the rows of a file; raises ContractError where a name is taken."""
     if taken := [name for name in found.columns if name in frame.columns]:
         raise ContractError(
-            f"the file has a column {taken[0]!r} already: rename it, predictions bring their own"
+            f"{path}: there is a column {taken[0]!r} already: rename it, predictions bring their own"
         )
     return pl.concat([frame, found], how="horizontal")
 

@@ -83,6 +83,26 @@ def test_train_predict_and_evaluate(attune: Callable[..., tuple[int, str]], file
     assert {row["label"] for row in figures["figures"]} == {None, "pay", "fly", "eat"}
 
 
+def test_what_a_classifier_cannot_know_is_told(attune: Callable[..., tuple[int, str]], files: Path):
+    asked = ("--text", "said", "--label", "intent")
+    attune("train", files / "texts.csv", "-o", files / "made", *asked, *TFIDF)
+    known = pl.read_csv(files / "texts.csv").head(20).select("said", "intent")
+    new = pl.DataFrame({"said": ["i want to dance", "to sing"], "intent": ["dance", "sing"]})
+    pl.concat([known, new]).write_csv(files / "more.csv")
+    code, told = attune("evaluate", files / "made", files / "more.csv", "-o", files / "report", *asked)
+    assert code == 0
+    assert "did not learn, of 2 texts, which it cannot get right: 'dance', 'sing'" in told
+    code, told = attune("evaluate", files / "made", files / "texts.csv", "-o", files / "report", *asked)
+    assert (code, "did not learn" in told) == (0, False)
+    known.with_columns(predicted=pl.lit("fly")).write_csv(files / "taken.csv")
+    code, told = attune(
+        "predict", files / "made", files / "taken.csv", "-o", files / "out.parquet", "--text", "said"
+    )
+    assert code == 2
+    assert "taken.csv: there is a column 'predicted' already" in told
+    assert not (files / "out.parquet").exists()
+
+
 def test_validation_by_folds_of_whole_groups(attune: Callable[..., tuple[int, str]], files: Path):
     code, told = attune(
         "validate", files / "texts.csv", "-o", files / "report", "--text", "said", "--label", "intent",
