@@ -180,6 +180,18 @@ def test_items_are_searched_as_they_are_on_offer(workspace: Workspace) -> None:
     assert len(every) == len(said) - len(gone)
 
 
+def test_a_text_cannot_reach_into_the_terminal(
+    ills: Path, tmp_path: Path, attune: Callable[..., tuple[str, str]]
+) -> None:
+    pl.DataFrame({"text": ["gout\x1b[2J\x00 \u202etuog", "other words", "nothing"]}).write_parquet(
+        tmp_path / "odd.parquet"
+    )
+    asked = ["search", "gout", "--file", tmp_path / "odd.parquet", "--by", "words"]
+    shown, _ = attune(ills, *asked)
+    assert shown.rstrip().endswith("gout\ufffd[2J\ufffd \ufffdtuog")
+    assert json.loads(attune(ills, *asked, "--json")[0])[0]["text"] == "gout\x1b[2J\x00 \u202etuog"
+
+
 def test_what_is_wrong_is_told(
     ills: Path,
     new_bert: Path,
