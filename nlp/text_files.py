@@ -19,7 +19,10 @@ def table(path: Path) -> pl.DataFrame:
     kind = SUFFIXES.get(bare(path).suffix.lower())
     if kind is None:
         raise ContractError(f"{path}: a file is expected whose name ends with one of {', '.join(SUFFIXES)}")
-    return pl.concat(parse(path, Reader(kind, quotes=True), Limits()), how="vertical_relaxed")
+    parts = list(parse(path, Reader(kind, quotes=True), Limits()))
+    if not parts or not parts[0].width:
+        raise ContractError(f"{path}: there is nothing but empty lines")
+    return pl.concat(parts, how="vertical_relaxed")
 
 
 def column_of(frame: pl.DataFrame, name: str, path: Path) -> pl.Series:

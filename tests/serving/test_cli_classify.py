@@ -136,6 +136,7 @@ def test_mistakes_are_one_line_and_leave_nothing(attune: Callable[..., tuple[int
     (files / "empty.csv").write_text("")
     (files / "none.csv").write_text("text,label\n")
     (files / "broken.parquet").write_bytes(b"PAR1 no")
+    (files / "lines.csv").write_text("\n\n")
     (files / "words.txt").write_text("a")
     (files / "old.csv").write_bytes("text,label\nja,x\nschön,y\n".encode("latin-1"))
     (files / "commas.csv").write_text("text,label\nyes,x\nno, never,y\n")
@@ -146,6 +147,7 @@ def test_mistakes_are_one_line_and_leave_nothing(attune: Callable[..., tuple[int
         ("gap.csv", (), "row 2 has no label in column 'label'"),
         ("empty.csv", (), "empty.csv is empty"),
         ("none.csv", (), "there are no rows"),
+        ("lines.csv", (), "lines.csv: there is nothing but empty lines"),
         ("broken.parquet", (), "broken.parquet is no whole Parquet file"),
         ("words.txt", (), "words.txt: a file is expected whose name ends with one of .csv, .tsv, .parquet"),
         ("nowhere.csv", (), "nowhere.csv cannot be read"),
