@@ -23,7 +23,7 @@ test: lint
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 LOGS := log profiles ingest lookup ml1m_last ml1m_time beauty update speed evaluation off_policy
-TEXTS := banking77 trec stsb embedding medquad medquad_personal chinese_medical_qa
+TEXTS := banking77 trec stsb embedding medquad medquad_personal chinese_medical_qa text_into_recommendations
 
 # Small, from public data where ATTUNE_DATA says; what is not there is told, and left out.
 bench: .venv/installed

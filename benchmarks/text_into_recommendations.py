@@ -25,6 +25,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,23 @@ import numpy as np
 import polars as pl
 
 from benchmarks import text_worlds
+from benchmarks.at_once import at_once
 from benchmarks.process import ROOT, Figures, Task
 from benchmarks.report import Benchmark, Plan, Row, public
-from benchmarks.text_readers import LEARNED, LOOKED_AT, MOST, PAIRS, WORDS, Readers
-from benchmarks.text_worlds import Part
+from benchmarks.text_readers import (
+    LEARNED,
+    LOOKED_AT,
+    MOST,
+    PAIRS,
+    QUICK_PAIRS,
+    QUICK_TOKENS,
+    WORDS,
+    Readers,
+)
+from benchmarks.text_worlds import Part, World
 from benchmarks.trials import meaning
 from profiles import manifest
-from recsys.dataset import Dataset, Queries
+from recsys.dataset import Catalogue, Dataset, Queries
 from recsys.metrics import Context, measure
 from recsys.models import RECOMMENDERS
 from recsys.ranking import Ranked
@@ -48,6 +59,7 @@ from recsys.significance import by_cluster, draws, interval, paired
 from serving.blend import fit_weights, fuse
 
 K, DEPTH, SEEDS, ROUNDS, RESAMPLES = 10, 200, 5, 40, 2000
+QUICK_ITEMS, QUICK_SEEDS = 300, 2  # beside fewer users, pairs and tokens, as worlds and readers say
 ASKED = {
     "instruments": ("warm", "cold_users"),
     "films": ("warm", "cold_items"),
@@ -115,7 +127,7 @@ class Bench:
     @property
     def seeds(self) -> range:
         """Draws of items that are held out."""
-        return range((2 if self.quick else SEEDS) if self.question == "cold_items" else 1)
+        return range((QUICK_SEEDS if self.quick else SEEDS) if self.question == "cold_items" else 1)
 
     @property
     def root(self) -> Path:
@@ -143,6 +155,7 @@ class Bench:
 
     def _place(self, what: str) -> Path:
         constants = [CONTENT, TUNED, MOST, LOOKED_AT, LEARNED.model_dump(), str(PAIRS), SEEDS, WORDS]
+        constants += [QUICK_ITEMS, QUICK_SEEDS, QUICK_PAIRS, QUICK_TOKENS] if self.quick else []
         key = manifest.content_key(FORMAT, constants, [meaning(ROOT / file) for file in MADE_BY])
         return self.root / f"{self.name}-{self.question}-{what}-{key}.json"
 
@@ -150,7 +163,21 @@ class Bench:
 @cache
 def _part(bench: Bench, validation: bool, seed: int) -> Part:
     world = text_worlds.world(bench.name, Path(bench.data), bench.quick)
+    if bench.quick:
+        world = of_some_items(world)
     return text_worlds.part(world, bench.name, bench.question, validation, seed)
+
+
+def of_some_items(world: World) -> World:
+    """Return a log of the QUICK_ITEMS that most happened to, searches as they are."""
+    counts = world.events.drop_nulls("item_id").group_by("item_id").len()
+    names = counts.sort("len", "item_id", descending=True)["item_id"].head(QUICK_ITEMS)
+    kept = pl.col("item_id").is_in(names.implode())
+    events, items = world.events.filter(kept | pl.col("item_id").is_null()), world.items.filter(kept)
+    newest = events["timestamp"].max()
+    assert isinstance(newest, datetime)
+    catalogue = Catalogue.of(items, events.select("item_id", "timestamp").drop_nulls(), newest)
+    return World(events, items, world.choices.filter(kept), catalogue)
 
 
 def tune(name: str, question: str, data: str, kept: str, quick: bool, seed: int) -> Figures:
@@ -319,7 +346,9 @@ def _truth(part: Part) -> list[np.ndarray]:
 
 def plan(args: argparse.Namespace) -> Plan:
     """Return the rows of every log and question, null where the log is not there."""
-    return Plan({}, list(_rows(args)))
+    rows = list(_rows(args))
+    root = Bench("", "", "", str(args.kept), args.quick).root
+    return Plan({}, at_once(rows, root / "rows.json") if args.quick else rows)
 
 
 def _rows(args: argparse.Namespace) -> Iterator[Row]:

@@ -30,6 +30,7 @@ PAIRS: dict[str, dict[Kind, timedelta]] = {
 MOST = {"instruments": 2560, "films": 1600, "shop": 1600}  # pairs learned from, drawn
 LOOKED_AT = {"instruments": 2000, "films": 400, "shop": 2000}  # users whose pairs these are drawn from
 LEARNED = FinetuneConfig(epochs=1, max_tokens=64, learning_rate=5e-5, validation_share=0.0)
+QUICK_PAIRS, QUICK_TOKENS = 16, 16
 
 
 class Tfidf:
@@ -69,19 +70,26 @@ class Readers:
     root: Path
     quick: bool
 
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How much of a text is read where that is not what the settings say."""
+        return {"max_tokens": QUICK_TOKENS} if self.quick else {}
+
     def tuned(self, part: Part) -> Path:
         """Return the folder of the encoder that learned from a part's pairs."""
         pairs, chosen = of_snapshot(part.of_some(LOOKED_AT[self.name]), PAIRS[self.name], 1)  # type: ignore[arg-type]
-        most = 64 if self.quick else MOST[self.name]
+        most = QUICK_PAIRS if self.quick else MOST[self.name]
         drawn = pairs.sample(min(most, len(pairs)), seed=0, shuffle=True)
         texts = chosen.select("user_id", "text")
         with watch.watching(_tell, self.root / "checkpoints"):
-            return finetune(drawn, pairs.clear(), LEARNED, self.root / "encoders", texts).folder
+            config = LEARNED.model_copy(update=self._reading)
+            return finetune(drawn, pairs.clear(), config, self.root / "encoders", texts).folder
 
     def words(self, part: Part, reader: str) -> Words:
         """Return what reads a part's texts."""
         model = str(self.tuned(part)) if reader == "tuned" else None
-        found = Words(TextConfig(model=model, half_life_days=3650.0), self.root / "vectors.db")
+        config = TextConfig(model=model, half_life_days=3650.0, **self._reading)
+        found = Words(config, self.root / "vectors.db")
         if reader == "tfidf":
             found.encoder = Tfidf(part.frame("texts")["text"].to_list())
             found.cache = Nothing()

@@ -8,7 +8,7 @@
 or any two texts of a file, perhaps with a score.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from nlp.reviews import reviews, told_by_others
+from nlp.text_files import numbers_of, table, texts_of
 from profiles.schema import TIME, ContractError, Frame, column
 from profiles.snapshot import Snapshot
 
@@ -35,12 +36,6 @@ PAIRS = Frame(
     },
     key=(),
 )
-READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".parquet": pl.read_parquet,
-    ".jsonl": pl.read_ndjson,
-    ".csv": pl.read_csv,
-    ".tsv": lambda path: pl.read_csv(path, separator="\t"),
-}
 
 
 class PairsFile(BaseModel):
@@ -88,31 +83,18 @@ class PairsConfig(BaseModel):
         return {kind: minutes if kind == "queries" else days for kind in self.kinds}
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """Return a file's rows; raises ContractError where it is missing, of another kind or damaged."""
-    if not path.is_file():
-        raise ContractError(f"{path}: there is no such file of texts")
-    if path.suffix not in READERS:
-        raise ContractError(f"{path}: texts are read from {', '.join(READERS)}")
-    try:
-        return READERS[path.suffix](path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ContractError(f"{path}: not readable: {error}") from None
-
-
 def from_file(config: PairsFile, root: Path = Path()) -> pl.DataFrame:
     """Return PAIRS of a file, scores brought to 0 to 1; a pair with an empty side is left out."""
     path = root / config.path
-    frame = read_table(path)
-    columns = [config.left, config.right, *([config.score] if config.score else [])]
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise ContractError(f"{path}: there is no column {missing[0]!r}; it has {frame.columns}")
-    score = pl.lit(None, pl.Float32)
+    frame = table(path)
+    left, right = (texts_of(frame, name, path).fill_null("") for name in (config.left, config.right))
+    pairs = pl.DataFrame({"left": left, "right": right})
     if config.score:
         if not config.highest > config.lowest:
             raise ContractError(f"{path}: highest = {config.highest} must be above lowest = {config.lowest}")
-        score = (pl.col(config.score) - config.lowest) / (config.highest - config.lowest)
-    pairs = PAIRS.conform(frame.select(left=config.left, right=config.right, score=score))
+        said = numbers_of(frame, config.score, path)
+        pairs = pairs.with_columns(score=(said - config.lowest) / (config.highest - config.lowest))
+    pairs = PAIRS.conform(pairs)
     if config.score and not pairs["score"].is_between(-1e-6, 1 + 1e-6).all():
         raise ContractError(f"{path}: {config.score} goes beyond {config.lowest} to {config.highest}")
     return _with_words(pairs)

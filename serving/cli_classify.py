@@ -10,7 +10,7 @@ from serving.cli_options import AsJson, Quiet, print_json
 if TYPE_CHECKING:
     import polars as pl
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv or .parquet with a text a row")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help=".csv, .tsv, .parquet or .jsonl, a text a row")]
 Made = Annotated[Path, typer.Argument(metavar="FOLDER", help="what `attune classify train` wrote")]
 Text = Annotated[str, typer.Option("--text", help="column of the texts")]
 Label = Annotated[str, typer.Option("--label", help="column of the labels")]
@@ -20,7 +20,9 @@ Separator = Annotated[
 Group = Annotated[str | None, typer.Option("--group", help="column whose equal values stay together")]
 Settings = Annotated[Path | None, typer.Option("--settings", help="TOML file of settings")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of a setting; may be repeated")]
-Report = Annotated[Path, typer.Option("--out", "-o", help="folder for metrics.json and the plots")]
+Report = Annotated[
+    Path, typer.Option("--out", "-o", file_okay=False, help="folder for metrics.json and the plots")
+]
 
 classify_app = typer.Typer(no_args_is_help=True, help="Labels of texts: learn, predict, judge.")
 
@@ -69,7 +71,7 @@ def train(
 def predict(
     folder: Made,
     file: File,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Parquet file to write")],
     text: Text = "text",
     explain: Annotated[bool, typer.Option("--explain", help="add `why`: the words that drove it")] = False,
     quiet: Quiet = False,
@@ -88,7 +90,7 @@ def predict(
     if explain:
         with progress.task("words", len(found)) as advance:
             found = pl.concat([found, reasons(classifier, said.texts, found, advance)], how="horizontal")
-    write_parquet(beside(said.frame, found), out)
+    write_parquet(beside(said.frame, found, file), out)
     progress.say(f"{out}: {len(found):,} rows")
 
 
@@ -107,11 +109,13 @@ def evaluate(
     from nlp import label_plots
     from nlp.classify import load
     from nlp.scorers import OverVectors
-    from serving.labelled import curves_of, read, report
+    from serving.labelled import curves_of, read, report, unlearned
 
     said = read(file, text, label, separator, group)
     classifier = load(folder)
     judged = classifier.judged(said.texts, said.labels)
+    if told := unlearned(judged, classifier.labels.names):
+        typer.echo(f"{file}: {told}", err=True)
     figures = report(judged, out, said.groups, curves_of(classifier.about["history"]))
     member = classifier.members[0]
     if isinstance(member, OverVectors):

@@ -61,7 +61,7 @@ def onnx(
     place: Annotated[Path, typer.Argument(metavar="NEW", help="folder to write, not there yet")],
     quiet: Quiet = False,
 ) -> None:
-    """Write an encoder that a server runs without torch: [text] model = NEW, runtime = "onnx"."""
+    """Write an encoder that a server runs by onnxruntime, without torch; prints its settings to paste."""
     from nlp.onnx import export
 
     export(model, place)

@@ -1,5 +1,6 @@
 """The commands that find what answers a text, and train what reads the first places again."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from serving.cli_options import (
 )
 
 SHOWN = 100  # characters of a text
+# What moves a terminal's cursor, or turns the line around it.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def rerank(
@@ -50,9 +53,9 @@ def search(
     ] = None,
     column: Annotated[str, typer.Option(help="column of the file that holds the texts")] = "text",
     k: Annotated[int, typer.Option("-k", min=1, max=500, help="texts to find")] = 10,
-    by: Annotated[str | None, typer.Option(help="words, vectors or both; default: [search] by")] = None,
+    by: Annotated[str | None, typer.Option(help="words, vectors or both; default: \\[search] by")] = None,
     reader: Annotated[
-        Path | None, typer.Option(help="folder of a cross-encoder; default: [search.reader] model")
+        Path | None, typer.Option(help="folder of a cross-encoder; default: \\[search.reader] model")
     ] = None,
     user: Annotated[str | None, typer.Option(help="who asks: what they wrote before counts too")] = None,
     workspace: Folder = DEFAULT_WORKSPACE,
@@ -77,7 +80,7 @@ def search(
         return
     for row in found.iter_rows(named=True):
         of = row["item_id"] if file is None else f"row {row['row']}"
-        line = " ".join(row["text"].split())
+        line = CONTROL.sub("\N{REPLACEMENT CHARACTER}", " ".join(row["text"].split()))
         cut = line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
         print(f"{row['rank']:3} {row['score']:8.3f}  {of}  {cut}")  # noqa: T201
     if found.is_empty():

@@ -8,9 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from nlp.finetune import FinetuneConfig, Tuned, finetune
-from nlp.pairs import divided, from_file, of_snapshot, read_table
+from nlp.pairs import divided, from_file, of_snapshot
 from nlp.pretrain import pretrain
 from nlp.rerank import RerankConfig
+from nlp.text_files import table, texts_of
 from profiles.schema import ContractError
 from recsys import watch
 from serving.progress import Progress
@@ -81,10 +82,7 @@ def corpus(workspace: Workspace, file: Path | None, column: str) -> list[str]:
     """Return the texts of a file's column, or of the newest snapshot."""
     if file is None:
         return workspace.snapshot.frame("texts")["text"].to_list()
-    frame = read_table(file)
-    if column not in frame.columns:
-        raise ContractError(f"{file}: there is no column {column!r}; it has {frame.columns}")
-    return frame[column].cast(pl.String).drop_nulls().to_list()
+    return texts_of(table(file), column, file).drop_nulls().to_list()
 
 
 def _pairs(workspace: Workspace) -> tuple[pl.DataFrame, pl.DataFrame | None]:

@@ -15,6 +15,7 @@ from nlp.classifier_config import ClassifierConfig
 from nlp.classify import Classifier
 from nlp.label_metrics import Judged, measure
 from nlp.label_sets import Given
+from nlp.text_files import column_of, table, texts_of
 from profiles import manifest
 from profiles.schema import ContractError
 
@@ -49,21 +50,18 @@ class Texts:
 def read(
     path: Path, text: str, label: str | None = None, separator: str | None = None, group: str | None = None
 ) -> Texts:
-    """Read a CSV or Parquet file; with `separator`, or a column of lists, a text has several labels.
+    """Read a file of texts; with `separator`, or a column of lists, a text has several labels.
 
     An empty cell of text is an empty text. Raises ContractError naming the file and the column or row.
     """
-    frame = _frame(path)
-    for name in filter(None, (text, label, group)):
-        if name not in frame.columns:
-            raise ContractError(f"{path}: there is no column {name!r}; it has {', '.join(frame.columns)}")
+    frame = table(path)
+    said = texts_of(frame, text, path)
+    named, grouped = (None if n is None else column_of(frame, n, path) for n in (label, group))
     if frame.is_empty():
         raise ContractError(f"{path}: there are no rows")
-    if frame[text].dtype != pl.String:
-        raise ContractError(f"{path}: column {text!r} holds {frame[text].dtype}, not text")
-    groups = None if group is None else frame[group].cast(pl.String).fill_null("").to_list()
-    texts = frame[text].fill_null("").to_list()
-    return Texts(frame, texts, () if label is None else _labels(frame[label], separator, path), groups)
+    groups = None if grouped is None else grouped.cast(pl.String).fill_null("").to_list()
+    labels = () if named is None else _labels(named, separator, path)
+    return Texts(frame, said.fill_null("").to_list(), labels, groups)
 
 
 def learnable(asked: Asked) -> tuple[Texts, ClassifierConfig]:
@@ -143,11 +141,21 @@ def curves_of(history: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     }
 
 
-def beside(frame: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def unlearned(judged: Judged, learned: Sequence[str]) -> str:
+    """Say which true labels a classifier did not learn; nothing where it knows them all."""
+    new = [column for column, name in enumerate(judged.labels.names) if name not in learned]
+    if not new:
+        return ""
+    count = int(judged.truth[:, new].any(axis=1).sum())
+    names = ", ".join(repr(judged.labels.names[column]) for column in new)
+    return f"labels that it did not learn, of {count:,} texts, which it cannot get right: {names}"
+
+
+def beside(frame: pl.DataFrame, found: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Put predictions beside the rows of a file; raises ContractError where a name is taken."""
     if taken := [name for name in found.columns if name in frame.columns]:
         raise ContractError(
-            f"the file has a column {taken[0]!r} already: rename it, predictions bring their own"
+            f"{path}: there is a column {taken[0]!r} already: rename it, predictions bring their own"
         )
     return pl.concat([frame, found], how="horizontal")
 
@@ -181,20 +189,6 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     content = io.BytesIO()
     frame.write_parquet(content)
     manifest.write_atomically(path, content.getvalue())
-
-
-def _frame(path: Path) -> pl.DataFrame:
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".tsv", ".parquet"):
-        raise ContractError(f"{path}: a .csv, .tsv or .parquet file is expected")
-    try:
-        if kind == ".parquet":
-            return pl.read_parquet(path)
-        return pl.read_csv(path, separator="\t" if kind == ".tsv" else ",", infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise ContractError(f"{path}: the file is empty") from None
-    except pl.exceptions.PolarsError as error:
-        raise ContractError(f"{path}: not readable as {kind[1:]}: {error}") from None
 
 
 def _labels(column: pl.Series, separator: str | None, path: Path) -> Given:

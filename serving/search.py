@@ -9,9 +9,9 @@ import polars as pl
 
 from nlp.cross_encoder import CrossEncoder
 from nlp.embed import embed
-from nlp.pairs import read_table
 from nlp.rerank import Trained, train
 from nlp.retrieval import Index, RetrievalConfig
+from nlp.text_files import table, texts_of
 from profiles.schema import ContractError, microseconds
 from profiles.snapshot import Snapshot
 from recsys.dataset import Catalogue
@@ -113,10 +113,7 @@ def _items(snapshot: Snapshot) -> pl.DataFrame:
 
 def _rows(path: Path, column: str) -> pl.DataFrame:
     """Return row and text of a file, each text once."""
-    frame = read_table(path)
-    if column not in frame.columns:
-        raise ContractError(f"{path}: there is no column {column!r}; it has {', '.join(frame.columns)}")
-    texts = frame.select(text=pl.col(column).cast(pl.String)).with_row_index("row")
+    texts = texts_of(table(path), column, path).alias("text").to_frame().with_row_index("row")
     texts = texts.filter(pl.col("text").str.strip_chars() != "")
     if texts.is_empty():
         raise ContractError(f"{path}: no row of {column!r} says anything")

@@ -87,9 +87,8 @@ def _frames(
     known = "auto" if layout else _format(path, reader.format)
     if known == "parquet":
         if start != b"PAR1":
-            raise ContractError(
-                f"{path} is no Parquet file: it begins with {start!r}; give format = {_choices()}"
-            )
+            advice = f"; give format = {_choices()}" if reader.format == "auto" else ""
+            raise ContractError(f"{path} is no Parquet file: it begins with {start!r}{advice}")
         yield from read_parquet(path, limits, consumed)
         return
     file = Unpacked(path, known, limits, consumed)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import process, report
+from benchmarks.at_once import at_once
 from benchmarks.process import Failed, Limits, NotReached, OverLimit, Task
 from benchmarks.report import Benchmark, Plan, Row
 
@@ -245,6 +246,34 @@ def test_needs_are_met_once_and_not_for_what_is_remembered(probe: Probe, run: Ru
     assert probe.calls() == ["need", "a", "a", "b"]
     run(rows)
     assert len(probe.calls()) == 4
+
+
+def test_rows_at_once_are_the_same_rows_from_one_process(probe: Probe, run: Run, tmp_path: Path) -> None:
+    need = (probe.task("need", folder=str(probe.folder)),)
+    rows = [
+        probe.timed("a", [1.0], needs=need),
+        probe.timed("b", [2.0], needs=need, facts={"selection": "fixed"}),
+        probe.timed("c", [3.0], skipped="not here"),
+    ]
+    together = at_once(rows, tmp_path / "rows.json")
+    found = run(together)["rows"]
+    assert probe.calls() == ["need", "a", "b"]
+    alone = run(rows)["rows"]
+    assert found[0].pop("pid") == found[1].pop("pid") != alone[0]["pid"]
+    for one, other in zip(found, alone, strict=True):
+        assert one == {name: one[name] if name == "peak_mb" else other[name] for name in one}
+    calls = probe.calls()
+    run(together)
+    assert probe.calls() == calls
+    (tmp_path / "probe_rows.py").write_text(PROBE + "# another version\n")
+    run(together)
+    assert probe.calls() == [*calls, "need", "a", "b"]
+
+
+def test_what_fails_at_once_fails_every_row(probe: Probe, run: Run, tmp_path: Path) -> None:
+    rows = [probe.timed("fine", [1.0]), Row("broken", probe.task("broken", folder=str(probe.folder)), ())]
+    found = run(at_once(rows, tmp_path / "rows.json"), fails=True)["rows"]
+    assert {row["reason"] for row in found} == {"ValueError: a number is wrong"}
 
 
 def test_what_is_not_reached_is_null_with_its_reason(probe: Probe, run: Run) -> None:

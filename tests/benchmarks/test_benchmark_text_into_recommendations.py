@@ -88,6 +88,29 @@ def test_a_list_of_new_items_holds_no_other(shop):
     assert 0 < values.mean() < 1
 
 
+def test_a_quick_run_keeps_what_most_is_said_of_and_every_search(shop, monkeypatch):
+    monkeypatch.setattr(benchmark, "QUICK_ITEMS", 20)
+    some = benchmark.of_some_items(shop)
+    kept = ids(some.items, "item_id")
+    assert kept == set(some.catalogue.items.ids) == ids(some.events, "item_id")
+    assert kept >= ids(some.choices, "item_id")
+    counts = dict(shop.events["item_id"].drop_nulls().value_counts().iter_rows())
+    assert len(kept) == 20
+    assert min(counts[name] for name in kept) >= max(n for name, n in counts.items() if name not in kept)
+    assert some.events["item_id"].null_count() == shop.events["item_id"].null_count() > 50
+    assert len(some.events) - some.events["item_id"].null_count() == sum(counts[name] for name in kept)
+
+
+def test_a_quick_run_is_kept_apart_and_the_full_one_asks_for_every_draw(monkeypatch):
+    whole, brief = (benchmark.Bench("films", "cold_items", "", "/kept", quick) for quick in (False, True))
+    assert len(whole.seeds) == benchmark.SEEDS > len(brief.seeds) > 1
+    places = {bench._place("chosen") for bench in (whole, brief)}
+    assert len({place.parent for place in places}) == 2
+    monkeypatch.setattr(benchmark, "QUICK_ITEMS", 20)
+    assert whole._place("chosen") in places
+    assert brief._place("chosen") not in places
+
+
 def vectors_of(part: Part):
     from recsys.dataset import Dataset
 

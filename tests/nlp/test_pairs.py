@@ -1,5 +1,6 @@
 """Pairs from what people did, split by user and time, and what is no negative of what."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -189,14 +190,26 @@ def test_pairs_of_a_file(tmp_path: Path) -> None:
             from_file(config, tmp_path)
         whole = from_file(config.model_copy(update={"lowest": 0.0}), tmp_path)
         np.testing.assert_allclose(whole["score"], [1.0, 0.2], rtol=1e-6)
+
+
+def test_what_is_wrong_with_a_file_of_pairs_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b,s\none,uno,5\ntwo,,4\nthree,tres,high\n")
+    (tmp_path / "ragged.csv").write_text("left,right\none,uno\nno, never,nunca\n")
+    (tmp_path / "old.csv").write_bytes("left,right\nschön,b\n".encode("latin-1"))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    for config, said in (
-        (PairsFile(path="gone.csv"), "there is no such file of texts"),
-        (PairsFile(path="pairs.csv"), "there is no column 'left'"),
-        (PairsFile(path="bad.parquet"), "not readable"),
-    ):
-        with pytest.raises(ContractError, match=said):
-            from_file(config, tmp_path)
     (tmp_path / "pairs.pkl").write_bytes(b"")
-    with pytest.raises(ContractError, match="texts are read from"):
-        from_file(PairsFile(path="pairs.pkl"), tmp_path)
+    pl.DataFrame({"left": [["a"]], "right": ["b"]}).write_parquet(tmp_path / "lists.parquet")
+    scored = PairsFile(path="pairs.csv", left="a", right="b", score="s", highest=5)
+    for config, said in (
+        (PairsFile(path="gone.csv"), "gone.csv cannot be read"),
+        (PairsFile(path="pairs.csv"), "there is no column 'left'; it has a, b, s"),
+        (PairsFile(path="bad.parquet"), "is no whole Parquet file"),
+        (PairsFile(path="pairs.pkl"), "a file is expected whose name ends with one of .csv"),
+        (PairsFile(path="ragged.csv"), "row 2 (line 3): 3 fields where the header has 2"),
+        (PairsFile(path="old.csv"), "line 2; save it as UTF-8"),
+        (PairsFile(path="lists.parquet"), "column 'left' holds List(String), not text"),
+        (scored, "row 3 of column 's' is no number: 'high'"),
+    ):
+        with pytest.raises(ContractError, match=re.escape(said)) as told:
+            from_file(config, tmp_path)
+        assert "\n" not in str(told.value)

@@ -107,6 +107,15 @@ def test_help_loads_nothing_heavy_and_is_fast(tmp_path):
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
+def test_help_shows_what_stands_in_brackets(attune):
+    told = attune("search", "--help").out
+    assert "[search] by" in told
+    assert "[search.reader] model" in told
+    declared = [*(ROOT / "serving").glob("cli*.py")]
+    swallowed = re.compile(r"""help="[^"]*(?<!\\)\[[a-z]""")  # a name in brackets is read as a style
+    assert not [file.name for file in declared if swallowed.search(file.read_text())]
+
+
 def test_the_door_for_notebooks_is_open():
     import serving
 

@@ -83,6 +83,26 @@ def test_train_predict_and_evaluate(attune: Callable[..., tuple[int, str]], file
     assert {row["label"] for row in figures["figures"]} == {None, "pay", "fly", "eat"}
 
 
+def test_what_a_classifier_cannot_know_is_told(attune: Callable[..., tuple[int, str]], files: Path):
+    asked = ("--text", "said", "--label", "intent")
+    attune("train", files / "texts.csv", "-o", files / "made", *asked, *TFIDF)
+    known = pl.read_csv(files / "texts.csv").head(20).select("said", "intent")
+    new = pl.DataFrame({"said": ["i want to dance", "to sing"], "intent": ["dance", "sing"]})
+    pl.concat([known, new]).write_csv(files / "more.csv")
+    code, told = attune("evaluate", files / "made", files / "more.csv", "-o", files / "report", *asked)
+    assert code == 0
+    assert "did not learn, of 2 texts, which it cannot get right: 'dance', 'sing'" in told
+    code, told = attune("evaluate", files / "made", files / "texts.csv", "-o", files / "report", *asked)
+    assert (code, "did not learn" in told) == (0, False)
+    known.with_columns(predicted=pl.lit("fly")).write_csv(files / "taken.csv")
+    code, told = attune(
+        "predict", files / "made", files / "taken.csv", "-o", files / "out.parquet", "--text", "said"
+    )
+    assert code == 2
+    assert "taken.csv: there is a column 'predicted' already" in told
+    assert not (files / "out.parquet").exists()
+
+
 def test_validation_by_folds_of_whole_groups(attune: Callable[..., tuple[int, str]], files: Path):
     code, told = attune(
         "validate", files / "texts.csv", "-o", files / "report", "--text", "said", "--label", "intent",
@@ -116,15 +136,25 @@ def test_mistakes_are_one_line_and_leave_nothing(attune: Callable[..., tuple[int
     (files / "empty.csv").write_text("")
     (files / "none.csv").write_text("text,label\n")
     (files / "broken.parquet").write_bytes(b"PAR1 no")
+    (files / "lines.csv").write_text("\n\n")
     (files / "words.txt").write_text("a")
+    (files / "old.csv").write_bytes("text,label\nja,x\nschön,y\n".encode("latin-1"))
+    (files / "commas.csv").write_text("text,label\nyes,x\nno, never,y\n")
+    (files / "quote.csv").write_text('text,label\n"yes,x\nno,y\n')
+    pl.DataFrame({"text": [{"a": 1}], "label": ["x"]}).write_parquet(files / "nested.parquet")
     for file, more, message in (
         ("one.csv", (), "there is only one, 'x'"),
         ("gap.csv", (), "row 2 has no label in column 'label'"),
-        ("empty.csv", (), "the file is empty"),
+        ("empty.csv", (), "empty.csv is empty"),
         ("none.csv", (), "there are no rows"),
-        ("broken.parquet", (), "not readable as parquet"),
-        ("words.txt", (), "a .csv, .tsv or .parquet file is expected"),
-        ("nowhere.csv", (), "nowhere.csv"),
+        ("lines.csv", (), "lines.csv: there is nothing but empty lines"),
+        ("broken.parquet", (), "broken.parquet is no whole Parquet file"),
+        ("words.txt", (), "words.txt: a file is expected whose name ends with one of .csv, .tsv, .parquet"),
+        ("nowhere.csv", (), "nowhere.csv cannot be read"),
+        ("old.csv", (), "old.csv is not UTF-8: byte 0xf6 at offset 19, line 3; save it as UTF-8"),
+        ("commas.csv", (), "commas.csv, row 2 (line 3): 3 fields where the header has 2"),
+        ("quote.csv", (), "quote.csv is no ','-separated file"),
+        ("nested.parquet", (), "column 'text' holds Struct({'a': Int64}), not text"),
         ("texts.csv", (), "there is no column 'text'; it has id, said, intent, user"),
         ("texts.parquet", ("--text", "id", "--label", "intent"), "column 'id' holds Int64, not text"),
         ("one.csv", ("--set", "epochs"), "NAME=VALUE is expected"),
@@ -153,3 +183,6 @@ def test_mistakes_are_one_line_and_leave_nothing(attune: Callable[..., tuple[int
     )
     assert (code, "SHA-256 differs" in told) == (2, True)
     assert not (files / "out.parquet").exists()
+    for command, out in (("predict", files), ("evaluate", files / "one.csv")):
+        code, told = attune(command, files / "made", files / "one.csv", "-o", out)
+        assert (code, "Invalid value for '--out'" in told) == (2, True)

@@ -180,6 +180,18 @@ def test_items_are_searched_as_they_are_on_offer(workspace: Workspace) -> None:
     assert len(every) == len(said) - len(gone)
 
 
+def test_a_text_cannot_reach_into_the_terminal(
+    ills: Path, tmp_path: Path, attune: Callable[..., tuple[str, str]]
+) -> None:
+    pl.DataFrame({"text": ["gout\x1b[2J\x00 \u202etuog", "other words", "nothing"]}).write_parquet(
+        tmp_path / "odd.parquet"
+    )
+    asked = ["search", "gout", "--file", tmp_path / "odd.parquet", "--by", "words"]
+    shown, _ = attune(ills, *asked)
+    assert shown.rstrip().endswith("gout\ufffd[2J\ufffd \ufffdtuog")
+    assert json.loads(attune(ills, *asked, "--json")[0])[0]["text"] == "gout\x1b[2J\x00 \u202etuog"
+
+
 def test_what_is_wrong_is_told(
     ills: Path,
     new_bert: Path,
@@ -199,7 +211,11 @@ def test_what_is_wrong_is_told(
     assert "config.json: its content is not what was published" in " ".join(complaint.split())
     assert "search: by: input should be 'words', " in attune(ills, *told, "--by", "luck")[1]
     assert "no column 'text'; it has said" in attune(ills, *told[:4])[1]
-    assert "there is no such file of texts" in attune(ills, *told[:3], "none.csv")[1]
+    assert "none.csv cannot be read" in attune(ills, *told[:3], "none.csv")[1]
+    (tmp_path / "old.csv").write_bytes("text\nschön\n".encode("latin-1"))
+    assert "save it as UTF-8" in " ".join(attune(ills, *told[:3], tmp_path / "old.csv")[1].split())
+    pl.DataFrame({"text": [["gout"]]}).write_parquet(tmp_path / "lists.parquet")
+    assert "holds List(String), not text" in attune(ills, *told[:3], tmp_path / "lists.parquet")[1]
     assert "says nothing" in attune(ills, "search", " ", *told[2:])[1]
 
     few = folder_of(tmp_path / "few", new_bert, ills=[])
