@@ -101,7 +101,7 @@ def pyg_lightgcn_step(source: str, steps: int) -> Figures:
     labels = torch.from_numpy(pairs)
     model = LightGCN(users + items, 64, LAYERS)
     with torch.no_grad():
-        model.embedding.weight.copy_(network.first())
+        model.embedding.weight.copy_(torch.cat(network.first()))
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 
     def gradient() -> None:

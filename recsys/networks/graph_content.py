@@ -49,11 +49,11 @@ class GraphContentNetwork(LightGCNNetwork):
         if self.map is not None and map is not None and map.shape == self.map.weight.shape:
             self.map.weight.data = torch.from_numpy(map.copy())
 
-    def first(self) -> Tensor:
-        """Return layer 0, (users + labels + items, d)."""
+    def first(self) -> tuple[Tensor, Tensor]:
+        """Return layer 0 of users and then labels, and of items."""
         own = self.items * self.touched
         if self.training:
             own = own * (torch.rand_like(own[:, :1]) >= self.hidden)
         if self.map is not None:
             own = own + self.map(self.texts)
-        return torch.cat([own.new_zeros(self.people, own.shape[1]), self.labels, own])
+        return torch.cat([own.new_zeros(self.people, own.shape[1]), self.labels]), own

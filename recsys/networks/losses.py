@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from recsys.networks.layers import taken
+
 CHUNK = 1 << 20  # logits held at a time: few enough to stay near the processor
 CUDA_CHUNK = 1 << 27
 
@@ -73,8 +75,8 @@ def sampled_softmax(
     Subtracting how likely an item is to be drawn makes it estimate the full softmax (Jean et al. 2015;
     Yi et al. 2019). A negative that is the target of a row is not held against that row.
     """
-    right = (hidden * table[targets]).sum(1, keepdim=True).float() - log_q[targets, None]
-    wrong = (hidden @ table[negatives].T).float() - log_q[negatives]
+    right = (hidden * taken(table, targets)).sum(1, keepdim=True).float() - log_q[targets, None]
+    wrong = (hidden @ taken(table, negatives).T).float() - log_q[negatives]
     wrong = wrong.masked_fill(negatives == targets[:, None], -torch.inf)
     lost = torch.cat([right, wrong], 1).logsumexp(1) - right.squeeze(1)
     return lost @ (weights / weights.sum()).float()
@@ -96,8 +98,8 @@ def gbce(
     """
     rate = len(negatives) / max(1, len(table) - 1)
     beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
-    right = (hidden * table[targets]).sum(1).float()
-    wrong = (hidden @ table[negatives].T).float()
+    right = (hidden * taken(table, targets)).sum(1).float()
+    wrong = (hidden @ taken(table, negatives).T).float()
     lost = functional.softplus(wrong).masked_fill(negatives == targets[:, None], 0.0).sum(1)
     lost = lost + beta * functional.softplus(-right)
     return lost @ (weights / weights.sum()).float()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.networks import losses
+from recsys.networks.layers import taken
 from recsys.sampling import Sampler
 
 
@@ -105,7 +106,7 @@ class Causal(nn.Module):
     def loss(self, batch: Batch, random: np.random.Generator) -> Tensor:
         """Return the loss of predicting every token from those before it."""
         inputs, real, targets, weights = shifted(batch)
-        hidden = self(inputs.tokens, inputs.lengths)[real]
+        hidden = taken(self(inputs.tokens, inputs.lengths).flatten(0, 1), real.flatten().nonzero()[:, 0])
         return self.criterion(hidden, self.table(), targets, weights, random)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from recsys.networks import losses
+from recsys.networks.layers import taken
 from recsys.sampling import Positives, Sampler
 
 
@@ -63,10 +64,10 @@ class SimpleXNetwork(nn.Module):
         at = torch.from_numpy(place).to(device)
         right = torch.from_numpy(pairs[:, 1].astype(np.int64)).to(device)
         own = torch.from_numpy(np.asarray(rows[pairs[:, 0], pairs[:, 1]], np.float32).ravel()).to(device)
-        vectors = self.items[right]
-        users = self.users(total[at] - own[:, None] * vectors, weights[at] - own)
+        vectors = taken(self.items, right)
+        users = self.users(taken(total, at) - own[:, None] * vectors, weights[at] - own)
         drawn = self.sampler.draw(self.negatives, random)
-        unit = functional.normalize(self.items[torch.from_numpy(drawn).to(device)], dim=1)
+        unit = functional.normalize(taken(self.items, torch.from_numpy(drawn).to(device)), dim=1)
         done = torch.from_numpy(self.positives.hit(pairs[:, :1], drawn[None])).to(device)
         wrong = (users @ unit.T).masked_fill(done, -1.0)
         near = (users * functional.normalize(vectors, dim=1)).sum(1)

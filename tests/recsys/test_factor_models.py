@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import block_array, csr_matrix
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from recsys import training, watch
 from recsys.held_out import HeldOut
 from recsys.models import RECOMMENDERS
-from recsys.networks.lightgcn import LightGCNNetwork, symmetric
+from recsys.networks.graph import Graph
+from recsys.networks.lightgcn import LightGCNNetwork
 from recsys.networks.mult_vae import MultVAENetwork
 from recsys.networks.simplex import SimpleXNetwork
 from recsys.sampling import Sampler
@@ -50,9 +51,9 @@ def test_the_graph_is_torch_geometrics(repeats, lopsided):
     index, weight = gcn_norm(*edges(matrix), add_self_loops=False)
     expected = torch.zeros(34, 34)
     expected[index[1], index[0]] = weight
-    graph = symmetric(matrix)
-    assert graph.crow_indices().dtype == graph.col_indices().dtype == torch.int32
-    torch.testing.assert_close(graph.to_dense(), expected)
+    up, down = Graph(matrix).sides
+    assert up.indptr.dtype == up.indices.dtype == down.indptr.dtype == down.indices.dtype == np.int32
+    torch.testing.assert_close(torch.from_numpy(block_array([[None, up], [down, None]]).toarray()), expected)
     torch.testing.assert_close(expected, expected.T)
 
 
@@ -102,7 +103,8 @@ def test_a_training_user_is_folded_in_to_their_own_node(repeats, lopsided):
     matrix = learned(lopsided, repeats)
     made = network(matrix, factors=6, train_users=False)
     # The fit is read back from its last layer's mean: solve the mean of the layers for the first vectors.
-    graph = symmetric(matrix).to_dense().double()[23:, :23] @ symmetric(matrix).to_dense().double()[:23, 23:]
+    up, down = (torch.from_numpy(side.toarray()).double() for side in Graph(matrix).sides)
+    graph = down @ up
     spread = (torch.eye(11, dtype=torch.float64) + graph) / 4
     first = torch.linalg.solve(spread, torch.from_numpy(model.factors[:11].astype(np.float64)))
     made.items.data = first.float()
