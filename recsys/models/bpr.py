@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
+from profiles.schema import ContractError
 from profiles.threads import single_blas
 from recsys.dataset import Dataset, Queries
 from recsys.recommender import Recommender, RecommenderConfig
@@ -68,6 +69,7 @@ class BPR(Recommender):
         Returns the users' vectors.
         """
         from implicit.cpu.bpr import BayesianPersonalizedRanking
+        from implicit.recommender_base import ModelFitError
 
         c = self.config
         with single_blas():
@@ -83,7 +85,10 @@ class BPR(Recommender):
                 users = _features(matrix, start) @ self.map
                 users = np.nan_to_num(np.column_stack([users, np.ones(len(users))]))
                 model.item_factors, model.user_factors = start, users.astype(np.float32)
-            model.fit(matrix, show_progress=False)
+            try:
+                model.fit(matrix, show_progress=False)
+            except ModelFitError:
+                raise ContractError(f"bpr diverged: lower learning_rate (now {c.learning_rate:g})") from None
             factors = np.array(model.item_factors, np.float32)
             factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
             f = _features(matrix, factors)

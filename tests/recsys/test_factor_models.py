@@ -7,6 +7,7 @@ from scipy.sparse import block_array, csr_matrix
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
+from profiles.schema import ContractError
 from recsys import training, watch
 from recsys.held_out import HeldOut
 from recsys.models import RECOMMENDERS
@@ -217,6 +218,11 @@ def test_mult_vae_bound_by_loops(lopsided):
 
 
 # BPR
+
+
+def test_bpr_says_what_to_lower_where_it_diverges(lopsided):
+    with pytest.raises(ContractError, match=r"bpr diverged: lower learning_rate \(now 1e\+20\)"):
+        fit("bpr", lopsided, factors=3, iterations=20, learning_rate=1e20)
 
 
 def test_bpr_maps_histories_to_vectors_by_ridge_regression(lopsided, monkeypatch):
