@@ -23,6 +23,7 @@ from serving.mistakes import nearest
 from serving.pipeline import Pipeline
 from serving.settings import DEFAULT_RECOMMENDERS, SourceChoice, TuneConfig
 from serving.tune import TunedSource, lasting, tune
+from serving.tune_texts import NAMES
 from serving.workspace import Workspace
 
 
@@ -45,7 +46,8 @@ class Tuner:
             return [name for name, choice in sources.items() if self.space(choice)]
         for name in asked:
             if name not in sources and name not in RECOMMENDERS:
-                raise ContractError(f"no source or recommender is called {name!r}{nearest(name, [*sources])}")
+                known = nearest(name, [*sources, *NAMES])
+                raise ContractError(f"no source or recommender is called {name!r}{known}")
             self.space(self.choice(name), needed=name)
         return list(dict.fromkeys(asked))
 

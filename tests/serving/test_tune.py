@@ -92,6 +92,8 @@ def test_names(workspace):
     assert own.choice("recent").type == "popularity"
     with pytest.raises(ContractError, match="no source or recommender is called 'eese'; did you mean 'ease'"):
         own.names(["eese"])
+    with pytest.raises(ContractError, match="called 'finetunes'; did you mean 'finetune'"):
+        own.names(["finetunes"])
     with pytest.raises(ContractError, match="random: there is nothing to search: whatever its seed"):
         own.names(["random"])
     timeless = replace(own.pipeline.laboratory, timeless=True)
