@@ -1,6 +1,7 @@
 """ALS: implicit-feedback matrix factorisation (Hu, Koren & Volinsky, ICDM 2008), trained by implicit."""
 
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,6 +18,7 @@ from recsys.warm import beginning
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
 
+SHORT = 0.5  # of as many items as factors: a history of fewer is solved by its items
 STEP = 0.02  # between the logarithms of two penalties
 
 
@@ -87,6 +89,7 @@ class ALS(Recommender):
             else:
                 model.fit(matrix, show_progress=False)
         factors = np.asarray(model.item_factors, np.float32)
+        self.__dict__.pop("_inverse", None)
         self.gram = factors.T.astype(np.float64) @ factors.astype(np.float64)
         factors[np.asarray(matrix.getnnz(axis=0)) == 0] = np.nan
         self.factors = factors
@@ -119,11 +122,26 @@ class ALS(Recommender):
         penalties: np.ndarray = np.exp(np.round(scaled / STEP) * STEP)
         return penalties
 
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        """Return A^-1 where all have one penalty, (d, d) float64."""
+        size = len(self.gram)
+        inverse: np.ndarray = cho_solve(cho_factor(self.gram + self.config.l2 * np.eye(size)), np.eye(size))
+        return inverse
+
     def _user(self, items: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Solve the normal equations of one history, (d,) float64."""
+        """Solve the normal equations of a history, (d,) float64: (A + Y'DY) x = Y'c, A = Y_all'Y_all + l2 I.
+
+        One of few items solves n equations, not d: x = A^-1 Y' (I + D Y A^-1 Y')^-1 c.
+        """
         known = ~np.isnan(self.factors[items, 0])
         y = self.factors[items[known]].astype(np.float64)
         confidence = self.config.alpha * weights[known].astype(np.float64)
+        if not self.config.l2_power and 0 < len(y) < SHORT * len(self.gram):
+            share = self._inverse @ y.T
+            inner = np.eye(len(y)) + (confidence - 1.0)[:, None] * (y @ share)
+            short: np.ndarray = share @ np.linalg.solve(inner, confidence)
+            return short
         (l2,) = self._penalties(np.array([known.sum()]), len(self.factors))
         system = self.gram + (y.T * (confidence - 1.0)) @ y + l2 * np.eye(len(self.gram))
         solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)

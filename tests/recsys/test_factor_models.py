@@ -10,7 +10,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from profiles.schema import ContractError
 from recsys import training, watch
 from recsys.held_out import HeldOut
-from recsys.models import RECOMMENDERS
+from recsys.models import RECOMMENDERS, als
 from recsys.networks.graph import Graph
 from recsys.networks.lightgcn import LightGCNNetwork
 from recsys.networks.mult_vae import MultVAENetwork
@@ -295,6 +295,22 @@ def test_patience_stops_a_fit(name, more, crowd):
     values = [p.validation for p in seen]
     assert 2 < len(values) < 200
     assert max(values[-2:]) <= max(values[:-2])
+
+
+# ALS solved by items or by factors
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 9.0])
+def test_als_folds_a_history_in_alike_by_its_items_and_by_factors(alpha, lopsided, monkeypatch):
+    kind = RECOMMENDERS["als"]
+    config = kind.config_class(factors=5, alpha=alpha, l2=0.3, repeats="sum")
+    model = kind(config).fit(lopsided.train)
+    for _ in range(2):
+        by_items, by_factors = (
+            monkeypatch.setattr(als, "SHORT", short) or model.score(lopsided.queries()) for short in (99, 0)
+        )
+        np.testing.assert_allclose(by_items, by_factors, rtol=1e-5, atol=1e-7)
+        model.update(lopsided.train)  # what was kept of the vectors before is of no use
 
 
 # ALS with a penalty that grows with a row
