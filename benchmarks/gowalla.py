@@ -66,7 +66,7 @@ GRIDS: dict[str, Sequence[Config]] = {
     "als": [{"factors": 256, "alpha": 30, "l2": 30, "iterations": 8}],
 }
 GRIDS |= transductive(GRIDS)
-MEMBERS = ("ease", "graph_filter", "user_knn")
+MEMBERS = ("ease", "graph_filter", "user_knn", "item_knn", "rp3beta", "als")
 MEASURED = ("recsys", "serving/blend.py", "benchmarks/gowalla_cut.py")
 FIGURES = ("recall@20", "ndcg@20", "fit_s", "rank_s")
 
