@@ -1,14 +1,13 @@
 """Rows of a quick run from one process: each in its own would spend most of its time on imports."""
 
-import importlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.process import Figures, Task
-from benchmarks.report import Row, spelled
+from benchmarks.process import Figures, Task, perform
+from benchmarks.report import Row
 from profiles import manifest
 
 
@@ -18,10 +17,9 @@ def at_once(rows: Sequence[Row], place: Path) -> list[Row]:
     Memory is then that of the telling, and an error of one row is one of all.
     """
     measured = [row for row in rows if not row.skipped]
-    needs = list(dict.fromkeys(spelled(task) for row in measured for task in row.needs))
-    together = Task(
-        made, {"needs": needs, "rows": {row.name: spelled(row.task) for row in measured}, "place": place}
-    )
+    needs = list(dict.fromkeys(task.spelled for row in measured for task in row.needs))
+    tasks = {row.name: row.task.spelled for row in measured}
+    together = Task(made, {"needs": needs, "rows": tasks, "place": place})
     return [row if row.skipped else _told(row, together, place) for row in rows]
 
 
@@ -35,8 +33,8 @@ def _told(row: Row, together: Task, place: Path) -> Row:
 def made(needs: Sequence[str], rows: Mapping[str, str], place: str) -> Figures:
     """Do what is needed, then the task of each row; writes down what was found."""
     for task in needs:
-        _do(task)
-    found = {name: _do(task) for name, task in rows.items()}
+        perform(task)
+    found = {name: perform(task) for name, task in rows.items()}
     manifest.write_atomically(Path(place), json.dumps(found).encode())
     return {}
 
@@ -44,10 +42,4 @@ def made(needs: Sequence[str], rows: Mapping[str, str], place: str) -> Figures:
 def told(place: str, row: str) -> Figures:
     """Tell what `made` found of a row."""
     found: Figures = json.loads(Path(place).read_bytes())[row]
-    return found
-
-
-def _do(task: str) -> Figures:
-    module, function, parameters = json.loads(task)
-    found: Figures = getattr(importlib.import_module(module), function)(**parameters)
     return found

@@ -52,8 +52,8 @@ FIXED: dict[str, Config] = {
 NO_ORDER = ("covisitation", "sequential_ease")
 # user_knn: the best of 13 tried by hand on 3,000 users of the first cut. ease, item_knn and rp3beta: what
 # a search by hand on even cuts left, with fewer neighbours for ease, for time. graph_filter: the published
-# settings, and hubs counted more. slim: a first guess, not searched yet. als: the best of 20 tried by hand on
-# 4,000 users of the first cut, but for more factors: 1,024 are better still, and fold in for ten minutes.
+# settings, and hubs counted more. slim: a first guess, not searched yet. als: the best of those with
+# at most 256 factors among 20 tried by hand on 4,000 users of the first cut; 512 and 1,024 are better still.
 GRIDS: dict[str, Sequence[Config]] = {
     "popularity": [{}],
     "random": [{}],

@@ -55,6 +55,11 @@ class Task:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         return spec.name if name == "__main__" and spec is not None else name
 
+    @property
+    def spelled(self) -> str:
+        """The task as JSON: the same work, the same text; `perform` does it."""
+        return json.dumps([self.module, self.function.__name__, dict(self.parameters)], default=str)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -73,10 +78,10 @@ def run(task: Task, limits: Limits) -> Figures:
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         answer = Path(folder) / "answer.json"
-        asked = json.dumps([task.module, task.function.__name__, dict(task.parameters)], default=str)
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        program = "from benchmarks.process import child; child()"
         process = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks.process import child; child()", asked, str(answer)],
+            [sys.executable, "-c", program, task.spelled, str(answer)],
             env=os.environ | {"PYTHONPATH": path},
             stdout=2,  # what a library prints is no part of the result
             start_new_session=True,
@@ -100,11 +105,10 @@ def run(task: Task, limits: Limits) -> Figures:
 
 def child() -> None:
     """Do what `run` asked for: called in the fresh process, with the task and the file for its answer."""
-    module, function, parameters = json.loads(sys.argv[1])
     memory.hoard()  # as the command line does, before anything begins threads
     figures: Figures
     try:
-        figures = getattr(importlib.import_module(module), function)(**parameters)
+        figures = perform(sys.argv[1])
         figures = {"peak_mb": peak(), **figures}
     except NotReached as reason:
         figures = {"reason": str(reason)}
@@ -112,6 +116,13 @@ def child() -> None:
         traceback.print_exc()
         figures = {"failed": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
     Path(sys.argv[2]).write_text(json.dumps(figures, allow_nan=False))
+
+
+def perform(spelled: str) -> Figures:
+    """Do a task that was spelled."""
+    module, function, parameters = json.loads(spelled)
+    figures: Figures = getattr(importlib.import_module(module), function)(**parameters)
+    return figures
 
 
 @contextmanager

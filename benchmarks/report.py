@@ -167,7 +167,7 @@ class Session:
 
     def _run(self, row: Row) -> Figures:
         for need in (*row.needs, row.task):
-            key = spelled(need)
+            key = need.spelled
             if need is not row.task and key in self._done:
                 continue
             _say(f"{row.name}: {need.function.__name__} …")
@@ -183,11 +183,6 @@ class Session:
             return  # another try, or another limit, may give another answer
         content = json.dumps(found, allow_nan=False).encode()
         manifest.write_atomically(self._folder / f"{row.name}-{_key(row)}.json", content)
-
-
-def spelled(task: Task) -> str:
-    """Return a task as JSON: the same work, the same text."""
-    return json.dumps([task.module, task.function.__name__, dict(task.parameters)], default=str)
 
 
 def table(rows: Sequence[Figures]) -> str:

@@ -136,16 +136,19 @@ class ALS(Recommender):
         """
         known = ~np.isnan(self.factors[items, 0])
         y = self.factors[items[known]].astype(np.float64)
+        if not len(y):
+            return np.full(len(self.gram), np.nan)
         confidence = self.config.alpha * weights[known].astype(np.float64)
-        if not self.config.l2_power and 0 < len(y) < SHORT * len(self.gram):
+        solved: np.ndarray
+        if not self.config.l2_power and len(y) < SHORT * len(self.gram):
             share = self._inverse @ y.T
             inner = np.eye(len(y)) + (confidence - 1.0)[:, None] * (y @ share)
-            short: np.ndarray = share @ np.linalg.solve(inner, confidence)
-            return short
-        (l2,) = self._penalties(np.array([known.sum()]), len(self.factors))
+            solved = share @ np.linalg.solve(inner, confidence)
+            return solved
+        (l2,) = self._penalties(np.array([len(y)]), len(self.factors))
         system = self.gram + (y.T * (confidence - 1.0)) @ y + l2 * np.eye(len(self.gram))
-        solved: np.ndarray = cho_solve(cho_factor(system), y.T @ confidence)
-        return solved if len(y) else np.full(len(self.gram), np.nan)
+        solved = cho_solve(cho_factor(system), y.T @ confidence)
+        return solved
 
     def _users(self, queries: Queries) -> np.ndarray:
         x = queries.matrix(self.config.repeats)

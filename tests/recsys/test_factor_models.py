@@ -305,10 +305,13 @@ def test_als_folds_a_history_in_alike_by_its_items_and_by_factors(alpha, lopside
     kind = RECOMMENDERS["als"]
     config = kind.config_class(factors=5, alpha=alpha, l2=0.3, repeats="sum")
     model = kind(config).fit(lopsided.train)
+
+    def scores(short):
+        monkeypatch.setattr(als, "SHORT", short)
+        return model.score(lopsided.queries())
+
     for _ in range(2):
-        by_items, by_factors = (
-            monkeypatch.setattr(als, "SHORT", short) or model.score(lopsided.queries()) for short in (99, 0)
-        )
+        by_items, by_factors = scores(99), scores(0)
         np.testing.assert_allclose(by_items, by_factors, rtol=1e-5, atol=1e-7)
         model.update(lopsided.train)  # what was kept of the vectors before is of no use
 
