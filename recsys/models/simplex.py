@@ -76,7 +76,9 @@ class SimpleX(Recommender):
         pairs = pairs[np.repeat(counts > 1, counts)]  # alone, an item has no mean of others
         drawn_from = sampler(c.negatives_from, data.getnnz(axis=0))
         with training.reproducible(c.seed):
-            network = SimpleXNetwork(data, c.factors, c.negatives, c.margin, c.weight, c.dropout, drawn_from)
+            network = SimpleXNetwork(
+                data.shape[1], c.factors, c.negatives, c.margin, c.weight, c.dropout, drawn_from
+            )
         if start is not None:
             network.begin(start[told.known], self.map)
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from recsys.networks import losses
 from recsys.networks.layers import taken
-from recsys.sampling import Positives, Sampler
+from recsys.sampling import Sampler
 
 
 class SimpleXNetwork(nn.Module):
@@ -16,7 +16,7 @@ class SimpleXNetwork(nn.Module):
 
     def __init__(
         self,
-        matrix: csr_matrix,
+        items: int,
         factors: int,
         negatives: int,
         margin: float,
@@ -25,15 +25,13 @@ class SimpleXNetwork(nn.Module):
         sampler: Sampler,
     ) -> None:
         super().__init__()
-        self.items = nn.Parameter(torch.randn(matrix.shape[1], factors) * 0.1)
+        self.items = nn.Parameter(torch.randn(items, factors) * 0.1)
         self.map = nn.Parameter(torch.eye(factors))
         self.dropout = nn.Dropout(dropout)
-        self.matrix = matrix
         self.negatives = negatives
         self.margin = margin
         self.weight = weight
         self.sampler = sampler
-        self.positives = Positives(matrix)
 
     def begin(self, items: np.ndarray, map: np.ndarray) -> None:
         """Go on from what was learned before."""
@@ -60,7 +58,8 @@ class SimpleXNetwork(nn.Module):
         """
         device = self.items.device
         asked, place = np.unique(pairs[:, 0], return_inverse=True)
-        total, weights = self.pooled(rows[asked])
+        histories = rows[asked]
+        total, weights = self.pooled(histories)
         at = torch.from_numpy(place).to(device)
         right = torch.from_numpy(pairs[:, 1].astype(np.int64)).to(device)
         own = torch.from_numpy(np.asarray(rows[pairs[:, 0], pairs[:, 1]], np.float32).ravel()).to(device)
@@ -68,7 +67,19 @@ class SimpleXNetwork(nn.Module):
         users = self.users(taken(total, at) - own[:, None] * vectors, weights[at] - own)
         drawn = self.sampler.draw(self.negatives, random)
         unit = functional.normalize(taken(self.items, torch.from_numpy(drawn).to(device)), dim=1)
-        done = torch.from_numpy(self.positives.hit(pairs[:, :1], drawn[None])).to(device)
+        done = torch.from_numpy(had(histories, drawn)[place]).to(device)
         wrong = (users @ unit.T).masked_fill(done, -1.0)
         near = (users * functional.normalize(vectors, dim=1)).sum(1)
         return losses.cosine_contrastive(near, wrong, self.margin, self.weight)
+
+
+def had(histories: csr_matrix, items: np.ndarray) -> np.ndarray:
+    """Return which `items` (k,) each history has, (n, k): what few people did is marked, not looked up."""
+    distinct, column = np.unique(items, return_inverse=True)
+    place = np.full(histories.shape[1], -1)
+    place[distinct] = np.arange(len(distinct))
+    found = place[histories.indices]
+    owner = np.repeat(np.arange(histories.shape[0]), np.diff(histories.indptr))
+    marks = np.zeros((histories.shape[0], len(distinct)), bool)
+    marks[owner[found >= 0], found[found >= 0]] = True
+    return marks[:, column]

@@ -163,7 +163,7 @@ def test_simplex_scores_by_loops(lopsided):
 def test_simplex_loss_by_loops_leaves_the_target_out(lopsided, monkeypatch):
     matrix = learned(lopsided, "sum")
     with training.reproducible(0):
-        made = SimpleXNetwork(matrix, 4, 5, 0.2, 7.0, 0.0, Sampler.uniform(11))
+        made = SimpleXNetwork(matrix.shape[1], 4, 5, 0.2, 7.0, 0.0, Sampler.uniform(11))
     with torch.no_grad():
         made.map += 0.1 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     drawn = np.array([0, 2, 5, 5, 9])

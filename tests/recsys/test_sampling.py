@@ -6,6 +6,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from recsys.networks.sequence import Criterion
+from recsys.networks.simplex import had
 from recsys.sampling import Positives, sampler
 
 COUNTS = np.array([8, 0, 1, 3, 0, 4])
@@ -40,6 +41,15 @@ def test_targets_of_a_batch_are_drawn_as_popularity_says():
     criterion = Criterion("sampled_softmax", found, 200_000, in_batch=True)
     drawn = criterion.drawn(targets, np.random.default_rng(0)).numpy()
     np.testing.assert_allclose(np.exp(found.log_q), shares(drawn), atol=0.004)
+
+
+def test_what_was_had_is_marked_for_repeats_and_empty_histories_too():
+    random = np.random.default_rng(2)
+    x = (random.random((9, 20)) < 0.3) * random.random((9, 20))
+    x[4] = 0  # nothing
+    items = np.array([3, 7, 3, 19, 0, 3])
+    assert np.array_equal(had(csr_matrix(x), items), x[:, items] > 0)
+    assert had(csr_matrix(x), items[:0]).shape == (9, 0)
 
 
 def test_negatives_are_never_positives():
