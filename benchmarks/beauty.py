@@ -21,6 +21,8 @@ FILE, ITEMS_FILE = "beauty_sequences/sequences.parquet", "beauty_sequences/items
 STOPPED: dict[str, Any] = {"patience": 6, "validation_users": 1000, "epochs": 100}
 # A sequence recommender stops by the cut itself, all users of it.
 SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 30_000, "max_length": 50, "dropout": 0.5}
+# Large batches and long steps: what a step of a graph costs hardly grows with its pairs.
+SPREAD: dict[str, Any] = {**STOPPED, "patience": 10, "epochs": 150, "batch_size": 8192, "learning_rate": 0.01}
 GRIDS: Grids = {
     "popularity": [{}],
     "random": [{}],
@@ -43,9 +45,9 @@ GRIDS: Grids = {
     "category_popularity": [{}],
     "content_tags": [{}],
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
-    "lightgcn": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
-    "graph_content": [{**STOPPED, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
-    "simplex": [{**STOPPED, "margin": m} for m in (0.2, 0.4)],
+    "lightgcn": [SPREAD],
+    "graph_content": [SPREAD],
+    "simplex": [{**STOPPED, "margin": m, "batch_size": 4096, "learning_rate": 0.002} for m in (0.4, 0.7)],
     "caser": [SEQUENCES],
     "gru4rec": [{**SEQUENCES, "factors": 128}],
     "bert4rec": [{**SEQUENCES, "patience": 20, "epochs": 200}],

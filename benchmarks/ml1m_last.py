@@ -26,8 +26,11 @@ SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 10_000, "batch_size"
 
 GRADIENTS: Grids = {
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
-    "lightgcn": [{**STOPPED, "epochs": 60, "loss": "sampled_softmax", "negatives": 1024, "batch_size": 8192}],
-    "simplex": [{**STOPPED, "epochs": 60, "margin": m} for m in (0.2, 0.4)],
+    "lightgcn": [
+        {**STOPPED, "patience": 10, "epochs": 150, "batch_size": 32_768, "learning_rate": 0.01, "l2": r}
+        for r in (1e-4, 1e-3)
+    ],
+    "simplex": [{**STOPPED, "patience": 4, "epochs": 40, "batch_size": 16_384, "learning_rate": 0.005}],
     "caser": [SEQUENCES],
     "gru4rec": [{**SEQUENCES, "factors": 128}],
     "bert4rec": [
