@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
 from recsys import training
@@ -14,6 +15,9 @@ from recsys.vectors import summed
 
 if TYPE_CHECKING:
     from recsys.networks.lightgcn import LightGCNNetwork
+
+RIDGE = 0.1  # penalty of the map from histories to first vectors; from 0 to 1 it hardly counts
+BLOCK = 8192  # users whose histories are summed at a time
 
 
 class PropagationConfig(BaseModel):
@@ -37,18 +41,23 @@ class PropagationConfig(BaseModel):
 
 def learn(
     network: "LightGCNNetwork", told: Learnable, key: str, config: Any
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Train a network on pairs of user and item; returns what `folding` does, for the whole catalogue.
 
-    NaN and 0 where an item was not learned. `key` stands for the data, as in `Task.key`; `config` is a
-    PropagationConfig, HoldOutConfig and TrainingConfig in one.
+    NaN and 0 where an item was not learned. Where users have first vectors, what an item adds to a user's
+    mean holds their `lent` ones, which are returned, too. `key` stands for the data, as in `Task.key`;
+    `config` is a PropagationConfig, HoldOutConfig and TrainingConfig in one.
     """
     data = told.data
     owner = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
 
-    def read() -> tuple[np.ndarray, np.ndarray]:
+    def read() -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         layers = [layer[network.shape[0] :].cpu().numpy() for layer in network.spread()]
-        return folding(layers, network.degree)
+        factors, below = folding(layers, network.degree)
+        if network.users is None:
+            return factors, below, None
+        first = lent(data, layers[:-1], network.degree, network.users.detach().cpu().numpy())
+        return factors, below + first / len(layers), first
 
     training.train(
         training.Task(
@@ -56,13 +65,17 @@ def learn(
             training.shuffled(data.nnz, config.batch_size),
             lambda rows, random: network.loss(owner[rows], data.indices[rows], random),
             key,
-            told.validation(read, folded),
+            told.validation(lambda: read()[:2], folded),
             ("factors", "layers", "batch_size"),
         ),
         config,
     )
-    factors, below = read()
-    return told.everywhere(factors), told.everywhere(below, 0.0)
+    factors, below, first = read()
+    return (
+        told.everywhere(factors),
+        told.everywhere(below, 0.0),
+        None if first is None else told.everywhere(first, 0.0),
+    )
 
 
 def folding(layers: Sequence[np.ndarray], degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +83,24 @@ def folding(layers: Sequence[np.ndarray], degree: np.ndarray) -> tuple[np.ndarra
     scale = 1 / np.sqrt(np.where(degree > 0, degree, np.inf))
     below = sum(layers[:-1]) * scale[:, None] / len(layers)
     return np.mean(layers, axis=0), below.astype(np.float32)
+
+
+def lent(x: csr_matrix, layers: Sequence[np.ndarray], degree: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """Return what an item adds to the first vector of a user of degree 1, (items, d) float32.
+
+    A user's sums of their items' `layers` explain their trained first vector (users, d) by ridge regression:
+    so who was not in the training has one, too. Memory: BLOCK × layers × d × 8 bytes.
+    """
+    scale = 1 / np.sqrt(np.where(degree > 0, degree, np.inf))
+    features = np.hstack(layers) * scale[:, None]
+    gram = RIDGE * np.eye(features.shape[1])
+    met = np.zeros((features.shape[1], users.shape[1]))
+    for start in range(0, x.shape[0], BLOCK):
+        sums = np.nan_to_num(folded(x[start : start + BLOCK], features))
+        gram += sums.T @ sums
+        met += sums.T @ users[start : start + BLOCK]
+    found: np.ndarray = features @ cho_solve(cho_factor(gram), met)
+    return found.astype(np.float32)
 
 
 def folded(x: csr_matrix, folding: np.ndarray, learned: np.ndarray | None = None) -> np.ndarray:

@@ -82,7 +82,7 @@ class GraphContent(Recommender):
             network.begin(start[told.known], self._labels(keys(found), described), self.content.get("map"))
         parts = [part for m in (data, described) for part in (m.indptr, m.indices, m.data)]
         key = training.fingerprint(*parts, *([] if texts is None else [texts]))
-        self.factors, self.folding = learn(network, told, key, c)
+        self.factors, self.folding, _ = learn(network, told, key, c)
         own = network.items.detach().numpy()
         self.first = told.everywhere(np.where(network.touched.numpy() > 0, own, np.nan))
         self.content = {"keys": keys(found), "labels": network.labels.detach().numpy()}

@@ -41,11 +41,11 @@ class LightGCNNetwork(nn.Module):
         self.positives = Positives(matrix)
         self.graph = Graph(matrix)
 
-    def begin(self, items: np.ndarray) -> None:
-        """Go on from item vectors learned before, users from 0."""
+    def begin(self, items: np.ndarray, users: np.ndarray | None = None) -> None:
+        """Go on from item vectors learned before, and from what they make of `users`; NaN of no items."""
         self.items.data = torch.from_numpy(items)
-        if self.users is not None:
-            self.users.data.zero_()
+        if users is not None:
+            self.users = nn.Parameter(torch.from_numpy(users).float().nan_to_num())
 
     def first(self) -> tuple[Tensor | None, Tensor]:
         """Return layer 0 of the users, none where it is 0 and stays so, and of the items."""

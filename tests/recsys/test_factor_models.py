@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import block_array, csr_matrix
+from sklearn.linear_model import Ridge
 from torch_geometric.nn import LGConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
@@ -115,6 +116,33 @@ def test_a_training_user_is_folded_in_to_their_own_node(repeats, lopsided):
     scores = model.score(lopsided.queries())
     np.testing.assert_allclose(scores[:, :11], nodes[:23] @ nodes[23:].T, rtol=1e-3, atol=1e-4)
     assert np.isnan(scores[:, UNTOUCHED]).all()
+
+
+@pytest.mark.parametrize("repeats", ["binary", "sum"])
+def test_a_query_gets_the_first_vector_that_ridge_regression_makes_of_its_items(
+    repeats, lopsided, monkeypatch
+):
+    modules, began, train = [], [], training.train
+
+    def spy(task, config):
+        modules.append(task.module)
+        began.append(task.module.users.detach().numpy().copy())
+        return train(task, config)
+
+    monkeypatch.setattr(training, "train", spy)
+    settings = {"factors": 3, "epochs": 5, "repeats": repeats, "learning_rate": 0.05, "train_users": True}
+    model = fit("lightgcn", lopsided, **settings)
+    x = learned(lopsided, repeats).toarray().astype(np.float64)
+    up = x / np.sqrt(x.sum(1, keepdims=True) * x.sum(0))
+    users, items = ([part.detach().numpy()] for part in (modules[0].users, modules[0].items))
+    for _ in range(3):
+        users, items = [*users, up @ items[-1]], [*items, up.T @ users[-1]]
+    sums = np.hstack([up @ layer for layer in items[:3]])
+    first = Ridge(0.1, fit_intercept=False).fit(sums, users[0]).predict(sums)
+    expected = np.mean([first, *users[1:]], 0) @ np.mean(items, 0).T
+    np.testing.assert_allclose(model.score(lopsided.queries())[:, :11], expected, rtol=1e-3, atol=1e-4)
+    model.update(lopsided.train)
+    np.testing.assert_allclose(began[1], first, rtol=1e-3, atol=1e-4)
 
 
 def test_bpr_loss_by_loops(lopsided, monkeypatch):
