@@ -75,7 +75,7 @@ class GraphContent(Recommender):
         with training.reproducible(c.seed):
             network = GraphContentNetwork(
                 data, described, texts, c.factors, c.hidden,
-                layers=c.layers, loss=c.loss, negatives=c.negatives, l2=c.l2,
+                layers=c.layers, loss=c.loss, negatives=c.negatives, hardest=c.hardest, l2=c.l2,
                 sampler=Sampler.popularity(data.getnnz(axis=0) > 0),  # uniform over what was touched
             )  # fmt: skip
         if start is not None:

@@ -65,7 +65,7 @@ class LightGCN(Recommender):
         with training.reproducible(c.seed):
             network = LightGCNNetwork(
                 told.data, c.factors, c.layers, c.train_users, c.loss, c.negatives, c.l2,
-                Sampler.uniform(len(told.known)),
+                Sampler.uniform(len(told.known)), c.hardest,
             )  # fmt: skip
         if start is not None:
             users = folded(told.data, self.lent[told.known]) if c.train_users else None

@@ -26,6 +26,7 @@ class LightGCNNetwork(nn.Module):
         negatives: int,
         l2: float,
         sampler: Sampler,
+        hardest: bool = False,
     ) -> None:
         super().__init__()
         users, items = matrix.shape
@@ -38,6 +39,7 @@ class LightGCNNetwork(nn.Module):
         self.negatives = negatives
         self.l2 = l2
         self.sampler = sampler
+        self.hardest = hardest
         self.positives = Positives(matrix)
         self.graph = Graph(matrix)
 
@@ -70,7 +72,10 @@ class LightGCNNetwork(nn.Module):
         return found
 
     def loss(self, users: np.ndarray, items: np.ndarray, random: np.random.Generator) -> Tensor:
-        """Return the loss of some pairs (m,): BPR or sampled softmax, and l2 on first vectors."""
+        """Return the loss of some pairs (m,): BPR or sampled softmax, and l2 on first vectors.
+
+        The hardest of the negatives drawn is that of Zhang et al., SIGIR 2013: what is easy teaches little.
+        """
         device, count = self.items.device, self.shape[0]
         if self.kind == "bpr":
             drawn = self.positives.negatives(users, self.negatives, self.sampler, random)
@@ -79,6 +84,10 @@ class LightGCNNetwork(nn.Module):
         mean, rows, (asking, right, wrong) = self.of(users, count + items, count + drawn)
         asked, weights = taken(mean, asking), torch.ones(len(users), device=device)
         if self.kind == "bpr":
+            if self.hardest:
+                with torch.no_grad():
+                    best = (taken(mean, wrong) @ asked[:, :, None]).argmax(1)
+                wrong, drawn = wrong.gather(1, best), np.take_along_axis(drawn, best.cpu().numpy(), 1)
             scores = (asked[:, None] * taken(mean, wrong)).sum(2)
             lost = losses.bpr((asked * taken(mean, right)).sum(1), scores, weights)
         else:

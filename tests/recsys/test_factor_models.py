@@ -145,9 +145,10 @@ def test_a_query_gets_the_first_vector_that_ridge_regression_makes_of_its_items(
     np.testing.assert_allclose(began[1], first, rtol=1e-3, atol=1e-4)
 
 
-def test_bpr_loss_by_loops(lopsided, monkeypatch):
+@pytest.mark.parametrize("hardest", [False, True])
+def test_bpr_loss_by_loops(hardest, lopsided, monkeypatch):
     matrix = learned(lopsided, "binary")
-    made = network(matrix)
+    made = network(matrix, hardest=hardest)
     users, items = np.array([3, 0, 3]), np.array([1, 0, 2])
     negatives = np.array([[4, 5], [6, 1], [9, 9]])
     monkeypatch.setattr(made.positives, "negatives", lambda *_: negatives)
@@ -156,8 +157,10 @@ def test_bpr_loss_by_loops(lopsided, monkeypatch):
     own = made.users.detach().double().numpy()
     expected = 0.0
     for u, i, wrong in zip(users, items, negatives, strict=True):
+        wrong = [max(wrong, key=lambda j: node[u] @ node[23 + j])] if hardest else wrong
         for j in wrong:
-            expected += np.log1p(np.exp(node[u] @ node[23 + j] - node[u] @ node[23 + i])) / 6
+            lost = np.log1p(np.exp(node[u] @ node[23 + j] - node[u] @ node[23 + i]))
+            expected += lost / (3 * len(wrong))
         squares = (own[u] ** 2).sum() + (first[i] ** 2).sum() + sum((first[j] ** 2).sum() for j in wrong)
         expected += 0.5 * 0.1 * squares / 3
     assert float(made.loss(users, items, np.random.default_rng(0)).detach()) == pytest.approx(expected)
