@@ -29,7 +29,8 @@ class LightGCN(Recommender):
     them first vectors as the paper does, and a query then gets the one that a ridge regression over the
     trained users makes of its items' layers (`recsys.propagation.lent`). The value of a pair is
     the weight of its edge. Order and times are not read; items nobody touched, and queries without
-    learned items, are NaN. Memory: (users + items) × factors × 4 × 8 + pairs × 24 bytes.
+    learned items, are NaN. Memory: (users + items) × factors × 4 × 8 + pairs × 24 + batch_size × negatives
+    × factors × 8 bytes.
     """
 
     config_class = LightGCNConfig
