@@ -27,8 +27,8 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
 GROWTH: Mapping[str, int] = {
     "popularity": 10_000_000, "user_knn": 10_000_000, "item_knn": 10_000_000, "rp3beta": 10_000_000,
     "ease": 10_000_000, "als": 10_000_000, "bpr": 10_000_000, "graph_filter": 10_000_000,
-    "covisitation": 10_000_000, "content_tags": 10_000_000, "sequential_ease": 1_000_000, "slim": 1_000_000,
-    "association_rules": 1_000_000, "lightgcn": 1_000_000, "mult_vae": 1_000_000, "sasrec": 1_000_000,
+    "covisitation": 10_000_000, "content_tags": 10_000_000, "sequential_ease": 1_000_000, "slim": 10_000_000,
+    "association_rules": 10_000_000, "lightgcn": 1_000_000, "mult_vae": 10_000_000, "sasrec": 10_000_000,
 }  # fmt: skip
 ONE_EPOCH = {"epochs": 1}
 
