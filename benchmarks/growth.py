@@ -106,7 +106,7 @@ def named(rows: pl.DataFrame, column: str, apart: float = 0.03) -> pl.DataFrame:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2g} s" if value >= LEAST else f"< {LEAST} s"
+    return f"{float(f'{value:.2g}'):,g} s" if value >= LEAST else f"< {LEAST} s"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

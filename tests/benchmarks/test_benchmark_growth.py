@@ -19,6 +19,7 @@ ROWS = [
     row("growth_ease_100k", 80, 3.0, 300.0),
     row("growth_ease_1m", 900, 11.234, 1096.0),
     row("growth_sequential_ease_100k", 80, 0.5, 298.0),
+    row("growth_sequential_ease_10m", 9000, 1267.0, 3754.0),
     row("growth_item_knn_1m", 900, 0.5, 364.0),
     row("growth_rp3beta_1m", 900, 0.5, 364.0),
     row("growth_popularity_1m", 900, 0.0004, 298.0),
@@ -30,7 +31,7 @@ ROWS = [
 @pytest.fixture
 def frame(tmp_path: Path) -> pl.DataFrame:
     files = []
-    for n, rows in enumerate((ROWS[:3], [row("growth_ease_1m", 900, 77.0, 1.0)], ROWS[1:])):
+    for n, rows in enumerate((ROWS[:4], [row("growth_ease_1m", 900, 77.0, 1.0)], ROWS[1:])):
         files.append(tmp_path / f"{n}.txt")
         printed = json.dumps({"benchmark": "speed", "rows": rows})
         files[-1].write_text(f"row  seconds\nease: topk\n{printed}\n")
@@ -44,8 +45,8 @@ def test_a_row_a_recommender_with_its_newest_figures(frame: pl.DataFrame) -> Non
         "| popularity | – | < 0.01 s · 298 MB | – |",
         "| item_knn | – | 0.5 s · 364 MB | – |",
         "| rp3beta | – | 0.5 s · 364 MB | – |",
-        "| sequential_ease | 0.5 s · 298 MB | – | – |",
         "| ease | 3 s · 300 MB | 11 s · 1,096 MB | – |",
+        "| sequential_ease | 0.5 s · 298 MB | – | 1,300 s · 3,754 MB |",
     ]
 
 
