@@ -51,7 +51,8 @@ class LightGCN(Recommender):
         return self._train(train)
 
     def _update(self, train: Dataset, rows: np.ndarray) -> None:
-        self.lent = np.where((rows >= 0)[:, None], self.lent[rows], 0) if len(self.lent) else self.lent
+        if self.config.train_users:
+            self.lent = np.where((rows >= 0)[:, None], self.lent[rows], 0)
         self._train(train, beginning(self.first, rows, train.matrix(self.config.repeats)))
 
     def _train(self, train: Dataset, start: np.ndarray | None = None) -> np.ndarray:
