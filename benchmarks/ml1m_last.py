@@ -23,14 +23,18 @@ STOPPED: dict[str, Any] = {"patience": 6, "validation_users": 1000, "epochs": 20
 # A sequence recommender stops by the cut itself, all users of it. It reads the whole file in steps of 32
 # users: of 128 there are too few in an epoch to learn by.
 SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 10_000, "batch_size": 32}
+# Steps that begin long and fall to 0: half the epochs of constant ones.
+FALLING: dict[str, Any] = {
+    "learning_rate": 0.004, "warmup_steps": 200, "schedule": "linear", "epochs": 25, "patience": 25
+}  # fmt: skip
 
 GRADIENTS: Grids = {
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     # Large batches and long steps: what a step of a graph costs hardly grows with its pairs.
     "lightgcn": [{**STOPPED, "patience": 10, "epochs": 150, "batch_size": 32_768, "learning_rate": 0.01}],
     "simplex": [{**STOPPED, "patience": 4, "epochs": 40, "batch_size": 16_384, "learning_rate": 0.005}],
-    "caser": [SEQUENCES],
-    "gru4rec": [{**SEQUENCES, "factors": 128}],
+    "caser": [{**SEQUENCES, **FALLING}],
+    "gru4rec": [{**SEQUENCES, **FALLING, "factors": 128}],
     "bert4rec": [
         {
             **SEQUENCES,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiles import threads
+from recsys import watch
 from recsys.ranking import Barred, Ranked, candidates, listed
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Table:
 
     def block(self, queries: int) -> int:
         """Return how many of so many queries to give `best` at a time: the size tells it the way."""
-        if queries * self.items.size < WORTH or not _multiplies_half():
+        if queries * self.items.size < WORTH or not watch.multiplies_bfloat16():
             return FEW
         return max(FEW + 1, min(MANY, MOST // len(self.items)))
 
@@ -197,10 +198,3 @@ def _longest(items: np.ndarray, origin: np.ndarray | None = None) -> float:
             part -= origin[start : start + step]
         most = max(most, float(np.nan_to_num(np.linalg.norm(part, axis=1)).max(initial=0.0)))
     return most
-
-
-def _multiplies_half() -> bool:
-    """Say whether torch multiplies bfloat16 with instructions of their own."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

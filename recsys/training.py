@@ -34,7 +34,7 @@ from recsys.checkpoints import State, Within, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
 from recsys.ranks import Ranks
 from recsys.space import Tuned
-from recsys.watch import Ended, Epoch, Progress, device, watched
+from recsys.watch import Ended, Epoch, Progress, device, multiplies_bfloat16, watched
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,8 @@ class TrainingConfig(BaseModel):
         5, description="passes over the examples in an update, the step size falling to 0 over them"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the products: auto is bfloat16 where the recommender gains by it"
+        "auto",
+        description="of the products: auto is bfloat16 where the recommender gains by it, and the processor",
     )
     seed: NonNegativeInt = Field(0, description="of first weights, batches, dropout and negatives")
 
@@ -204,7 +205,7 @@ class _Loop:
         self.best: State = {}
         self.optimizer = optimizer(task.module, task.groups, config)
         half = config.precision == "bfloat16" or (
-            config.precision == "auto" and (task.bfloat16 or place.type == "cuda")
+            config.precision == "auto" and (place.type == "cuda" or (task.bfloat16 and multiplies_bfloat16()))
         )
         self.half = half
         self.spent = 0.0  # seconds of the steps done in this process

@@ -156,3 +156,10 @@ def device() -> "torch.device":
 
     wanted = watched().device
     return torch.device(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def multiplies_bfloat16() -> bool:
+    """Say whether the processor has instructions that multiply bfloat16: elsewhere float32 is faster."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -37,6 +37,7 @@ class Caser(Sequential, Recommender):
 
     config_class = CaserConfig
     config: CaserConfig
+    bfloat16 = True
     factors: np.ndarray  # (items, 2 d + 1) float32, the bias last; NaN rows for what was not learned
 
     def _build(self, counts: np.ndarray) -> "Network":

@@ -31,6 +31,7 @@ class GRU4Rec(Sequential, Recommender):
 
     config_class = GRU4RecConfig
     config: GRU4RecConfig
+    bfloat16 = True
     factors: np.ndarray  # (items, d + 1) float32, the bias last; NaN rows for items that were not learned
 
     def _build(self, counts: np.ndarray) -> "Network":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from recsys import products
+from recsys import products, watch
 from recsys.products import FEW, Table
 from recsys.ranking import Barred, rounded
 
@@ -132,12 +132,12 @@ def test_the_way_is_chosen_by_the_work(monkeypatch):
     table = Table(np.ones((1000, 10), np.float32))
     assert table.block(100) == FEW
     monkeypatch.setattr(products, "WORTH", 1e6)
-    monkeypatch.setattr(products, "_multiplies_half", lambda: True)
+    monkeypatch.setattr(watch, "multiplies_bfloat16", lambda: True)
     assert table.block(99) == FEW
     assert table.block(100) == products.MANY
     monkeypatch.setattr(products, "MOST", 100_000)
     assert table.block(100) == 100
-    monkeypatch.setattr(products, "_multiplies_half", lambda: False)
+    monkeypatch.setattr(watch, "multiplies_bfloat16", lambda: False)
     assert table.block(100) == FEW
 
 

@@ -310,7 +310,7 @@ def test_nothing_to_learn_from_leaves_the_module_as_it_is():
     assert equal(task, other)
 
 
-def test_half_precision_is_asked_for_not_assumed():
+def test_half_precision_is_asked_for_not_assumed(monkeypatch):
     kinds = []
     task = regression()
 
@@ -319,13 +319,15 @@ def test_half_precision_is_asked_for_not_assumed():
         kinds.append(found.dtype)
         return found.float().mean()
 
-    for precision, worth, expected in (
-        ("auto", False, torch.float32),
-        ("auto", True, torch.bfloat16),
-        ("float32", True, torch.float32),
-        ("bfloat16", False, torch.bfloat16),
+    for precision, worth, able, expected in (
+        ("auto", False, True, torch.float32),
+        ("auto", True, True, torch.bfloat16),
+        ("auto", True, False, torch.float32),
+        ("float32", True, True, torch.float32),
+        ("bfloat16", False, False, torch.bfloat16),
     ):
         kinds.clear()
+        monkeypatch.setattr(training, "multiplies_bfloat16", lambda able=able: able)
         config = TrainingConfig(epochs=1, precision=precision)
         with watch.watching(device="cpu"):
             training.train(Task(task.module, task.batches, loss, "", bfloat16=worth), config)
