@@ -37,6 +37,8 @@ QUICK_ROWS = 20_000
 CONFIG = EvaluationConfig(split="temporal", metrics=("ndcg",), ks=(K,))
 FIGURES = (f"ndcg@{K}", "ndcg_full", "ndcg_old", "kept", "seconds", "fit_s", "ratio")
 
+# Of 128 users a step there are too few steps in an epoch.
+SEQUENCES: dict[str, Any] = {"batch_size": 32, "learning_rate": 0.004, "schedule": "linear"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "item_knn": {},
     "ease": {},
@@ -46,10 +48,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mult_vae": {"epochs": 60},
     "simplex": {"epochs": 30, "batch_size": 16_384, "learning_rate": 0.005},
     "lightgcn": {"epochs": 60, "batch_size": 32_768, "learning_rate": 0.01},
-    "gru4rec": {"epochs": 30, "batch_size": 32},
-    "caser": {"epochs": 30, "batch_size": 32},
-    "bert4rec": {"epochs": 60, "batch_size": 32},
-    "sasrec": {"epochs": 30, "batch_size": 32},
+    "gru4rec": {"epochs": 12, **SEQUENCES},
+    "caser": {"epochs": 12, **SEQUENCES},
+    "bert4rec": {"epochs": 40, **SEQUENCES, "learning_rate": 0.002},
+    "sasrec": {"epochs": 20, **SEQUENCES, "learning_rate": 0.001},
 }
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import beauty, leave_last_out, ml1m_last, ml1m_time, selection, speed_work
+from benchmarks import beauty, gowalla, leave_last_out, ml1m_last, ml1m_time, selection, speed_work
 from benchmarks.process import NotReached
+from benchmarks.transductive import KINDS
 from benchmarks.trials import TEST, Bench
 from recsys.models import RECOMMENDERS
 
@@ -124,11 +125,11 @@ def test_the_categories_of_beauty_reach_those_who_read_labels(data: Path, kept: 
     assert (listed.rows[:, 0] >= 0).all()
 
 
-@pytest.mark.parametrize("table", [ml1m_last, ml1m_time, beauty])
+@pytest.mark.parametrize("table", [ml1m_last, ml1m_time, beauty, gowalla])
 def test_every_recommender_has_its_row_and_every_choice_is_one_it_takes(table) -> None:
     assert set(table.GRIDS) | set(table.SKIPPED) >= set(RECOMMENDERS)
     assert not set(table.GRIDS) & set(table.SKIPPED)
     for name, grid in table.GRIDS.items():
         for settings in grid:
-            RECOMMENDERS[name].config_class(**settings)
+            KINDS[name].config_class(**settings)
         assert len({"patience" in settings for settings in grid}) == 1
