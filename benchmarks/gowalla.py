@@ -78,7 +78,7 @@ GRIDS: dict[str, Sequence[Config]] = {
     "slim": [{"neighbours": 100, "l1": 1.0, "l2": 20}, {"neighbours": 100, "l1": 0.3, "l2": 60}],
     "graph_filter": [{}, {"degree_power": 0.5}],
     "als": [{"factors": 1024, "alpha": 100, "l2": 200, "iterations": 6}],
-    "bpr": [{"factors": 128, "l2": 0.003}],
+    "bpr": [{"factors": 64, "l2": r, "iterations": 300} for r in (0.003, 0.01)],
     "lightgcn": [
         {
             "train_users": True, "factors": 128, "negatives": 8, "hardest": True, "batch_size": 32_768,

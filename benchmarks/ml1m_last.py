@@ -32,7 +32,10 @@ GRADIENTS: Grids = {
     "mult_vae": [{**STOPPED, "beta": b} for b in (0.1, 0.2)],
     # Large batches and long steps: what a step of a graph costs hardly grows with its pairs.
     "lightgcn": [{**STOPPED, "patience": 10, "epochs": 150, "batch_size": 32_768, "learning_rate": 0.01}],
-    "simplex": [{**STOPPED, "patience": 4, "epochs": 40, "batch_size": 16_384, "learning_rate": 0.005}],
+    # Where people did much, many items are near: the published weight of 150 and more pushes all apart.
+    "simplex": [
+        {**STOPPED, "patience": 4, "epochs": 40, "batch_size": 4096, "weight": w} for w in (5.0, 20.0)
+    ],
     "caser": [{**SEQUENCES, **FALLING}],
     "gru4rec": [{**SEQUENCES, **FALLING, "factors": 128}],
     "bert4rec": [

@@ -46,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "als": {"l2": 10.0},
     "bpr": {},
     "mult_vae": {"epochs": 60},
-    "simplex": {"epochs": 30, "batch_size": 16_384, "learning_rate": 0.005},
+    "simplex": {"epochs": 12, "batch_size": 4096, "weight": 5.0},
     "lightgcn": {"epochs": 60, "batch_size": 32_768, "learning_rate": 0.01},
     "gru4rec": {"epochs": 12, **SEQUENCES},
     "caser": {"epochs": 12, **SEQUENCES},
