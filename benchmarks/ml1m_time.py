@@ -57,6 +57,7 @@ GRIDS: Grids = {
     "content_tags": [{}],
     "graph_content": GRADIENTS["lightgcn"],
     **GRADIENTS,
+    "bert4rec": [{**config, "epochs": 50} for config in GRADIENTS["bert4rec"]],
 }  # fmt: skip
 SKIPPED = {
     "content_ease": "no texts: of the films this table reads the genres alone",

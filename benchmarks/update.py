@@ -50,8 +50,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lightgcn": {"epochs": 60, "batch_size": 32_768, "learning_rate": 0.01},
     "gru4rec": {"epochs": 12, **SEQUENCES},
     "caser": {"epochs": 12, **SEQUENCES},
-    "bert4rec": {"epochs": 40, **SEQUENCES, "learning_rate": 0.002},
-    "sasrec": {"epochs": 20, **SEQUENCES, "learning_rate": 0.001},
+    "bert4rec": {"epochs": 30, **SEQUENCES, "learning_rate": 0.002},
+    "sasrec": {"epochs": 12, **SEQUENCES, "learning_rate": 0.002},
 }
 
 
