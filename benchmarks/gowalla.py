@@ -82,9 +82,10 @@ GRIDS: dict[str, Sequence[Config]] = {
     "bpr": [{"factors": 64, "l2": 0.01, "iterations": 300}],
     "lightgcn": [
         {
-            "train_users": True, "factors": 128, "negatives": 8, "hardest": True, "batch_size": 32_768,
+            "train_users": True, "factors": f, "negatives": 8, "hardest": True, "batch_size": 32_768,
             "learning_rate": 0.01, "schedule": "linear", "epochs": 45,
         }
+        for f in (128, 256)
     ],
     "mult_vae": [
         {"hidden": 200, "latent": 64, "epochs": 20, "batch_size": 512, "precision": "bfloat16"}

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8  # of mallopt
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8  # of mallopt
 KEPT = 2**31 - 1  # bytes free at the end of the heap before any are given back
 MAPPED = 32 << 20  # bytes of an array that is not taken from the heap; the most there may be
 AHEAD = 256 << 20  # bytes the heap grows at a time: growing stops every thread that asks for a page
-USUAL_TRIM = USUAL_AHEAD = USUAL_MAPPED = 128 << 10
+# What glibc comes to by itself once an array of MAPPED bytes was freed; it learns no more once it is told.
+USUAL_TRIM, USUAL_AHEAD, USUAL_MAPS = 2 * MAPPED, 128 << 10, 1 << 16
 
 _lock = Lock()
 _inside = 0  # how many `kept` are open: the outermost gives back
@@ -42,21 +43,27 @@ def _one_heap() -> None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keep what is freed inside; give it back at the end of the outermost."""
+def kept(whole: bool = False) -> Iterator[None]:
+    """Keep what is freed inside; give it back at the end of the outermost.
+
+    Arrays above MAPPED bytes are given back at once unless `whole`: work that takes the same large arrays
+    again and again spends half its time on their pages, but between them the heap may stay in pieces.
+    """
     global _inside
     with _lock:
         _inside += 1
         if _inside == 1:
             _one_heap()
             _set((TRIM_THRESHOLD, KEPT), (TOP_PAD, AHEAD), (MMAP_THRESHOLD, MAPPED))
+        if whole:
+            _set((MMAP_MAX, 0))
     try:
         yield
     finally:
         with _lock:
             _inside -= 1
             if _inside == 0:
-                _set((TRIM_THRESHOLD, USUAL_TRIM), (TOP_PAD, USUAL_AHEAD), (MMAP_THRESHOLD, USUAL_MAPPED))
+                _set((TRIM_THRESHOLD, USUAL_TRIM), (TOP_PAD, USUAL_AHEAD), (MMAP_MAX, USUAL_MAPS))
                 if library := _library():
                     library.malloc_trim(0)
 

@@ -28,7 +28,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from profiles import manifest
+from profiles import manifest, memory
 from profiles.schema import ContractError
 from recsys.checkpoints import State, Within, keep, resume
 from recsys.optimizing import MOMENTUM, Group, optimizer
@@ -168,7 +168,8 @@ def train(task: Task, config: TrainingConfig) -> Trained:
     ranks = Ranks.of(place)
     task.module.to(place)
     try:
-        with reproducible(config.seed):
+        # Each step takes and frees what the last one did: half of a large step went on the kernel's pages.
+        with reproducible(config.seed), memory.kept(whole=True):
             return _Loop(task, config, place, ranks).run()
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

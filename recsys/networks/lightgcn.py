@@ -12,6 +12,8 @@ from recsys.networks.graph import ITEMS, USERS, Graph, Mean, MeanOf
 from recsys.networks.layers import taken
 from recsys.sampling import Positives, Sampler
 
+CELLS = 1 << 20  # numbers of negatives looked up at a time: few enough to stay near the processor
+
 
 class LightGCNNetwork(nn.Module):
     """Layer k + 1 = A layer k; a node is the mean of its layers 0 to K. Users begin with 0, or as trained."""
@@ -85,8 +87,7 @@ class LightGCNNetwork(nn.Module):
         asked, weights = taken(mean, asking), torch.ones(len(users), device=device)
         if self.kind == "bpr":
             if self.hardest:
-                with torch.no_grad():
-                    best = (taken(mean, wrong) @ asked[:, :, None]).argmax(1)
+                best = hardest(mean.detach(), asked.detach(), wrong)
                 wrong, drawn = wrong.gather(1, best), np.take_along_axis(drawn, best.cpu().numpy(), 1)
             scores = (asked[:, None] * taken(mean, wrong)).sum(2)
             lost = losses.bpr((asked * taken(mean, right)).sum(1), scores, weights)
@@ -112,3 +113,10 @@ class LightGCNNetwork(nn.Module):
         with torch.autocast("cpu", enabled=False):
             mean: Tensor = MeanOf.apply(self.graph, rows, *self.first(), self.layers)  # type: ignore[no-untyped-call]
         return mean, rows, at
+
+
+def hardest(vectors: Tensor, asked: Tensor, wrong: Tensor) -> Tensor:
+    """Return which of the `vectors` named by a row of `wrong` (m, k) is most like `asked` (m, d), (m, 1)."""
+    rows = max(1, CELLS // (wrong.shape[1] * asked.shape[1]))
+    parts = [slice(start, start + rows) for start in range(0, len(asked), rows)]
+    return torch.cat([(taken(vectors, wrong[p]) @ asked[p, :, None]).argmax(1) for p in parts])
