@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks import leave_last_out, selection
+from benchmarks.ml1m_last import FALLING
 from benchmarks.report import Benchmark, Plan
 from benchmarks.selection import Grids
 from benchmarks.trials import Stage, Table
@@ -21,10 +22,7 @@ FILE, ITEMS_FILE = "beauty_sequences/sequences.parquet", "beauty_sequences/items
 STOPPED: dict[str, Any] = {"patience": 6, "validation_users": 1000, "epochs": 100}
 # A sequence recommender stops by the cut itself, all users of it.
 SEQUENCES: dict[str, Any] = {**STOPPED, "validation_users": 30_000, "max_length": 50, "dropout": 0.5}
-# Steps that begin long and fall to 0: half the epochs of constant ones.
-FALLING: dict[str, Any] = {
-    "learning_rate": 0.004, "warmup_steps": 200, "schedule": "linear", "epochs": 40, "patience": 40
-}  # fmt: skip
+FALLS: dict[str, Any] = {**SEQUENCES, **FALLING, "epochs": 40, "patience": 40}
 # Large batches and long steps: what a step of a graph costs hardly grows with its pairs.
 SPREAD: dict[str, Any] = {**STOPPED, "patience": 10, "epochs": 150, "batch_size": 8192, "learning_rate": 0.01}
 GRIDS: Grids = {
@@ -52,9 +50,9 @@ GRIDS: Grids = {
     "lightgcn": [SPREAD],
     "graph_content": [SPREAD],
     "simplex": [{**STOPPED, "margin": m, "batch_size": 4096, "learning_rate": 0.002} for m in (0.4, 0.7)],
-    "caser": [{**SEQUENCES, **FALLING}],
-    "gru4rec": [{**SEQUENCES, **FALLING, "factors": 128}],
-    "bert4rec": [{**SEQUENCES, "patience": 20, "epochs": 200}],
+    "caser": [FALLS],
+    "gru4rec": [{**FALLS, "factors": 128}],
+    "bert4rec": [{**FALLS, "learning_rate": 0.002, "epochs": 60, "patience": 60}],
     "sasrec": [{**SEQUENCES, "factors": 128, "temperature": 0.07}],
 }  # fmt: skip
 
